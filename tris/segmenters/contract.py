@@ -1,0 +1,64 @@
+"""What every stage-2 network offers, so that trainer, evaluator and `tris predict` serve all."""
+
+import abc
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from tris.batch import Batch, InputSpec, SegmenterOutput
+from tris.model_directory import PretrainedModel
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that are trained alike.
+
+    Attributes:
+        name: For logs and checkpoints.
+        parameters: Each trainable parameter of the network is in exactly one group.
+        learning_rate_scale: Factor on the run's learning rate.
+        weight_decay: None = the run's weight decay.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    learning_rate_scale: float = 1.0
+    weight_decay: float | None = None
+
+
+@runtime_checkable
+class SegmenterConfig(Protocol):
+    """A frozen dataclass that describes one segmenter."""
+
+    def build(self, *, pretrained: bool = True) -> "Segmenter":
+        """Make the network; ``pretrained=False`` skips weights that a file will replace."""
+        ...
+
+
+class Segmenter(PretrainedModel, abc.ABC):
+    """A network that turns images and expressions into masks.
+
+    `from_pretrained` rebuilds any subclass from its model directory.
+    """
+
+    @property
+    @abc.abstractmethod
+    def input_spec(self) -> InputSpec:
+        """Size rule, normalisation and tokenizer that the data room must follow."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch) -> SegmenterOutput:
+        """Return logits for every expression of the batch, in training and in evaluation alike."""
+
+    @abc.abstractmethod
+    def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return named scalar terms, weights included; their sum is minimised.
+
+        Pixels of `IGNORE_INDEX` in ``batch.targets`` count nowhere.
+
+        Raises:
+            ValueError: If the batch has no targets.
+        """
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return every trainable parameter in exactly one group."""
+        return [ParameterGroup("all", [p for p in self.parameters() if p.requires_grad])]
