@@ -1,43 +1,136 @@
 """The index: what every data set becomes, memory-mapped; one row = one referent."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tris.data.index_writer import IndexWriter
+from tris.data.manifest import Manifest, SplitFacts, read_manifest
+from tris.data.referent import SCHEMA, Referent, from_row
+from tris.errors import InputError
+
+__all__ = ["Index", "IndexWriter", "Manifest", "Referent", "SplitFacts", "open_index"]
 
 
-@dataclass(frozen=True)
-class Referent:
-    """One row of the index: an object (or several, or none) and the sentences that refer to it.
+class Index:
+    """One split of an index.
+
+    The file is memory-mapped: opening reads no row, and all processes share the same pages.
+    Pickling carries the path alone, so handing an index to a worker costs nothing.
 
     Attributes:
-        referent_id: Official ``ref_id``.
-        image_id: Official image id.
-        file_name: Relative to the image folder.
-        height: Of the photograph, pixels.
-        width: Of the photograph, pixels.
-        expression_ids: Official ``sent_id`` per sentence.
-        sentences: Cleaned text (``sent``).
-        raw_sentences: Text as typed (``raw``).
-        expression_types: Free label per sentence ("attribute", ...); empty where unknown.
-        category: Category name; empty where unknown.
-        annotation_ids: Official ``ann_id``s; empty for no target.
-        is_no_target: Whether the sentences refer to nothing in the image.
-        group: Name of the image group (group-wise sets); empty otherwise.
-        mask: COCO RLE ``{"size": [height, width], "counts": str}`` of the union of the objects,
-            None where masks were left out.
-        boxes: x, y, width, height per object, original pixels; empty where left out.
+        directory: Of the index.
+        split: Its name.
+        manifest: What the index says of itself.
     """
 
-    referent_id: int
-    image_id: int
-    file_name: str
-    height: int
-    width: int
-    expression_ids: tuple[int, ...]
-    sentences: tuple[str, ...]
-    raw_sentences: tuple[str, ...]
-    expression_types: tuple[str, ...] = ()
-    category: str = ""
-    annotation_ids: tuple[int, ...] = ()
-    is_no_target: bool = False
-    group: str = ""
-    mask: dict[str, object] | None = None
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    def __init__(self, directory: Path, split: str, manifest: Manifest) -> None:
+        """Use `open_index`."""
+        self.directory, self.split, self.manifest = directory, split, manifest
+        self._image_folder = directory / manifest.images
+        self._batches = _map_batches(directory / f"{split}.arrow")
+        self._batch_starts = _starts([batch.num_rows for batch in self._batches])
+        self._expression_starts = _starts(_expressions_per_row(self._batches))
+        if len(self) != self.facts.referents or self.num_expressions != self.facts.expressions:
+            raise InputError(
+                f"{directory / f'{split}.arrow'} holds {len(self)} referents, its manifest says "
+                f"{self.facts.referents}: prepare the data set again."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of referents."""
+        return int(self._batch_starts[-1])
+
+    def __getitem__(self, row: int) -> Referent:
+        """Return one referent; negative rows count from the end."""
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        row %= len(self)
+        batch = int(np.searchsorted(self._batch_starts, row, side="right")) - 1
+        position = row - int(self._batch_starts[batch])
+        return from_row(self._batches[batch].slice(position, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Referent]:
+        """Go through all referents, a batch at a time."""
+        for batch in self._batches:
+            for row in batch.to_pylist():
+                yield from_row(row)
+
+    @property
+    def facts(self) -> SplitFacts:
+        """Counts of this split."""
+        return self.manifest.splits[self.split]
+
+    @property
+    def num_expressions(self) -> int:
+        """Number of sentences in the split."""
+        return int(self._expression_starts[-1])
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every referent carries a mask."""
+        return self.facts.masks == len(self)
+
+    def expression_row(self, expression: int) -> tuple[int, int]:
+        """Return the row of a running expression number, and its position within that referent."""
+        if not 0 <= expression < self.num_expressions:
+            raise IndexError(f"expression {expression} of {self.num_expressions}")
+        row = int(np.searchsorted(self._expression_starts, expression, side="right")) - 1
+        return row, expression - int(self._expression_starts[row])
+
+    def first_expression(self, row: int) -> int:
+        """Return the running number of a referent's first sentence."""
+        return int(self._expression_starts[row])
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one whole column as a `pyarrow.ChunkedArray`, without making a referent."""
+        return pa.Table.from_batches(self._batches, SCHEMA).column(name)
+
+    def image_path(self, referent: Referent) -> Path:
+        """Return where the photograph lies."""
+        return self._image_folder / referent.file_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path alone."""
+        return Index, (self.directory, self.split, self.manifest)
+
+
+def open_index(directory: Path | str, split: str) -> Index:
+    """Open one split.
+
+    Raises:
+        InputError: If there is no such index or split (known ones are named), or its files are
+            damaged.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    if split not in manifest.splits:
+        raise InputError(
+            f"{directory} has no split {split!r}; it has {', '.join(sorted(manifest.splits))}."
+        )
+    return Index(directory, split, manifest)
+
+
+def _map_batches(path: Path) -> list[Any]:
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            if not stream.schema.equals(SCHEMA):
+                raise InputError(f"{path} has foreign columns: prepare the data set again.")
+            return list(stream)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: prepare the data set again.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}): prepare the data set again.") from error
+
+
+def _expressions_per_row(batches: list[Any]) -> list[int] | np.ndarray:
+    """Read list lengths off Arrow's offsets: no Python object per row."""
+    lengths = [np.diff(batch.column("expression_ids").offsets.to_numpy()) for batch in batches]
+    return np.concatenate(lengths) if lengths else []
+
+
+def _starts(lengths: list[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
