@@ -1,0 +1,200 @@
+"""The embedded data set: procedural scenes with sentences, written in RefCOCO's own files.
+
+    OUT/config.json               what made it
+    OUT/images/000001.jpg ...
+    OUT/refcoco/instances.json    one annotation per object (named or not), visible mask as RLE
+    OUT/refcoco/refs(unc).p       one entry per named object; each sentence also has its "type"
+
+Read it back with the same reader as RefCOCO: `tris prepare refcoco`.
+"""
+
+import dataclasses
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from tris.data.synthetic_scenes import (
+    SHAPES,
+    SceneObject,
+    SceneRules,
+    render,
+    sample_scene,
+    visible_masks,
+)
+from tris.data.synthetic_sentences import Expression, SentenceWriter
+from tris.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+_JPEG = (
+    *(cv2.IMWRITE_JPEG_QUALITY, 96),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+)
+
+
+@dataclass(frozen=True)
+class SyntheticConfig(SceneRules):
+    """What the embedded data set holds; the rules of its scenes are fields too.
+
+    Attributes:
+        num_train_images: Images of the training split.
+        num_val_images: Images of the validation split.
+        num_test_images: Images of the test split, on which nothing is chosen.
+        seed: Every image of every split has a random stream of its own.
+        expressions_per_object: Sentences per named object.
+        position_share: Share of sentences that need a place word.
+        relation_share: Share of sentences that name a second object.
+        unnamed_share: Chance that an object has no sentence; one per image always has.
+    """
+
+    num_train_images: int = 4000
+    num_val_images: int = 360
+    num_test_images: int = 360
+    seed: int = 0
+    expressions_per_object: int = 3
+    position_share: float = 0.16
+    relation_share: float = 0.13
+    unnamed_share: float = 0.0
+
+
+def write_synthetic(config: SyntheticConfig, out: Path) -> None:
+    """Write the data set; the same config gives the same bytes.
+
+    Nothing is left half-written: the folder appears under its name when it is whole.
+
+    Raises:
+        InputError: If ``out`` exists already.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already; remove it or choose another folder.")
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "images").mkdir(parents=True)
+    (part / "refcoco").mkdir()
+    files = _RefcocoFiles()
+    for split in SPLITS:
+        _write_split(split, config, files, part / "images")
+    (part / "refcoco" / "instances.json").write_text(json.dumps(files.instances()))
+    (part / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(files.refs, protocol=2))
+    (part / "config.json").write_text(_to_json(config))
+    part.replace(out)
+
+
+def is_synthetic_written(config: SyntheticConfig, out: Path) -> bool:
+    """Say whether ``out`` already holds the data set of exactly this config."""
+    written = out / "config.json"
+    return written.is_file() and written.read_text() == _to_json(config)
+
+
+class _RefcocoFiles:
+    """The contents of ``instances.json`` and ``refs(unc).p`` while they grow."""
+
+    def __init__(self) -> None:
+        self.refs: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._num_sentences = 0
+
+    def add_image(self, side: int) -> tuple[int, str]:
+        image_id = len(self._images) + 1
+        name = f"{image_id:06d}.jpg"
+        self._images.append({"id": image_id, "file_name": name, "height": side, "width": side})
+        return image_id, name
+
+    def add_object(self, image_id: int, shape: str, mask: np.ndarray) -> int:
+        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        annotation = {
+            "id": len(self._annotations) + 1,
+            "image_id": image_id,
+            "category_id": SHAPES.index(shape) + 1,
+            "iscrowd": 0,
+            "area": int(coco_mask.area(rle)),
+            "bbox": coco_mask.toBbox(rle).tolist(),
+            "segmentation": [{"size": list(rle["size"]), "counts": rle["counts"].decode()}],
+        }
+        self._annotations.append(annotation)
+        return len(self._annotations)
+
+    def add_referent(self, annotation_id: int, split: str, expressions: list[Expression]) -> None:
+        annotation = self._annotations[annotation_id - 1]
+        first = self._num_sentences + 1
+        self._num_sentences += len(expressions)
+        sentences = [
+            {
+                "sent_id": first + i,
+                "sent": str(expression),
+                "raw": str(expression),
+                "tokens": str(expression).split(),
+                "type": expression.type,
+            }
+            for i, expression in enumerate(expressions)
+        ]
+        ref = {
+            "ref_id": len(self.refs) + 1,
+            "ann_id": annotation_id,
+            "category_id": annotation["category_id"],
+            "image_id": annotation["image_id"],
+            "file_name": self._images[annotation["image_id"] - 1]["file_name"],
+            "split": split,
+            "sent_ids": [sentence["sent_id"] for sentence in sentences],
+            "sentences": sentences,
+        }
+        self.refs.append(ref)
+
+    def instances(self) -> dict[str, Any]:
+        categories = [
+            {"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)
+        ]
+        return {
+            "info": {"description": "the embedded data set of tris", "version": "1"},
+            "licenses": [],
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": categories,
+        }
+
+
+def _write_split(split: str, config: SyntheticConfig, files: _RefcocoFiles, images: Path) -> None:
+    position, relation = config.position_share, config.relation_share
+    shares = {"attribute": 1 - position - relation, "position": position, "relation": relation}
+    writer = SentenceWriter(shares)
+    for rng in _streams(split, config):
+        objects, coverage = sample_scene(config, rng)
+        image_id, name = files.add_image(config.image_size)
+        pixels = render(objects, coverage, rng)
+        _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], _JPEG)
+        (images / name).write_bytes(encoded.tobytes())
+        named = _choose_named(objects, config.unnamed_share, rng)
+        for number, (thing, mask) in enumerate(zip(objects, visible_masks(coverage), strict=True)):
+            annotation_id = files.add_object(image_id, thing.shape, mask)
+            if number in named:
+                count = config.expressions_per_object
+                expressions = writer.write(objects, number, count=count, rng=rng)
+                files.add_referent(annotation_id, split, expressions)
+
+
+def _streams(split: str, config: SyntheticConfig) -> Iterator[np.random.Generator]:
+    counts = (config.num_train_images, config.num_val_images, config.num_test_images)
+    number = SPLITS.index(split)
+    for image in range(counts[number]):
+        yield np.random.default_rng([config.seed, number, image])
+
+
+def _choose_named(
+    objects: tuple[SceneObject, ...], unnamed_share: float, rng: np.random.Generator
+) -> set[int]:
+    always = int(rng.integers(len(objects)))
+    drawn = rng.random(len(objects)) >= unnamed_share
+    return {i for i in range(len(objects)) if drawn[i] or i == always}
+
+
+def _to_json(config: SyntheticConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2)
