@@ -1,0 +1,1 @@
+"""What people look at: W&B, overlays, the report."""

@@ -1,0 +1,82 @@
+"""Names of figures and steps, as people read them, and the one place that turns fractions to %.
+
+Everywhere else a metric is a fraction in [0, 1] under its JSON name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+METRICS = {
+    "peak_in_mask_accuracy": "PointM",
+    "mean_iou": "mIoU",
+    "overall_iou": "oIoU",
+    "precision_at_50": "P@.5",
+    "peak_in_box_accuracy": "PointIt",
+    "box_accuracy": "box acc.",
+}
+"""JSON name -> the papers' name. The first four are the columns of every table."""
+
+STEPS = {
+    "baseline_whole_image": "Baseline: whole image",
+    "baseline_centre_disc": "Baseline: centre disc",
+    "baseline_saliency": "Baseline: saliency",
+    "response": "Stage 1: response maps",
+    "prms": "  + PRMS",
+    "labels": "  + CRF = labels",
+    "segmenter": "Stage 2: segmenter",
+    "ceiling": "Ceiling: true masks",
+}
+"""Key in ``metrics.json`` -> row title, in the order of the pipeline."""
+
+JOBS = {
+    "pretrain": "Pretraining",
+    "response": "Stage 1: response maps",
+    "labels": "Pseudo-labels",
+    "segmenter": "Stage 2: segmenter",
+    "evaluate": "Evaluation",
+}
+"""Folder of a run that holds a ``metrics.jsonl`` -> title, in the order of the pipeline."""
+
+StepMetrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""``metrics.json``: step -> split -> metric (or ``by_type`` -> type -> metric) -> fraction."""
+
+_JSON_NAMES = {title: name for name, title in METRICS.items()}
+
+
+def percent(fraction: float) -> float:
+    """Return a fraction as a percentage."""
+    return 100.0 * fraction
+
+
+def json_metric(key: str) -> str | None:
+    """Return the JSON metric that a logged key stands for, or None for anything else.
+
+    >>> json_metric("val/mean_iou"), json_metric("val/mIoU"), json_metric("train/loss")
+    ('mean_iou', 'mean_iou', None)
+    """
+    last = key.rpartition("/")[2]
+    return last if last in METRICS else _JSON_NAMES.get(last)
+
+
+def to_json_key(key: str) -> str:
+    """Spell the metric of a logged key as in ``metrics.json``.
+
+    >>> to_json_key("val/PointM")
+    'val/peak_in_mask_accuracy'
+    """
+    metric = json_metric(key)
+    prefix, slash, _ = key.rpartition("/")
+    return key if metric is None else f"{prefix}{slash}{metric}"
+
+
+def to_panel(key: str, value: float) -> tuple[str, float]:
+    """Return the key and value that a dashboard shows: the papers' names, percentages.
+
+    >>> to_panel("val/mean_iou", 0.5), to_panel("train/loss", 0.5)
+    (('val/mIoU', 50.0), ('train/loss', 0.5))
+    """
+    metric = json_metric(key)
+    if metric is None:
+        return key, value
+    prefix, slash, _ = key.rpartition("/")
+    return f"{prefix}{slash}{METRICS[metric]}", percent(value)
