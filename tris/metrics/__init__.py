@@ -1,0 +1,1 @@
+"""Counts per expression, and the arithmetic on them."""

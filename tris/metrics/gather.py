@@ -1,0 +1,32 @@
+"""Bring the rows of all processes together. Rows travel, masks never do."""
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from jaxtyping import Int64
+from torch import distributed
+
+from tris.metrics.rows import merge_rows
+
+
+def gather_rows(rows: Int64[np.ndarray, "_ columns"]) -> Int64[np.ndarray, "expr columns"]:
+    """Return the rows of all processes, every expression once, sorted; the same on each process.
+
+    Processes may bring different numbers of rows, none included. Without initialised processes
+    this only removes duplicates and sorts.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return merge_rows([rows])
+    where = PartialState().device
+    num_processes = distributed.get_world_size()
+    own_length = torch.tensor([len(rows)], device=where)
+    lengths = [torch.zeros_like(own_length) for _ in range(num_processes)]
+    distributed.all_gather(lengths, own_length)
+    longest = max(int(length) for length in lengths)
+    padded = torch.zeros((longest, rows.shape[1]), dtype=torch.int64, device=where)
+    padded[: len(rows)] = torch.from_numpy(rows)
+    parts = [torch.zeros_like(padded) for _ in range(num_processes)]
+    distributed.all_gather(parts, padded)
+    return merge_rows(
+        [part[: int(length)].cpu().numpy() for part, length in zip(parts, lengths, strict=True)]
+    )
