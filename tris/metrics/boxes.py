@@ -77,6 +77,7 @@ def generate_boxes_of_response(
     The response is scaled to [0, 1], painted with the cubehelix colours, turned to grey, and what
     is darker than half the brightest grey goes.
     """
+    response = response.astype(np.float64)
     lowest, highest = float(response.min()), float(response.max())
     if lowest == highest:
         return [(FALLBACK_BOX, 0.0)]
