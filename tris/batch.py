@@ -1,6 +1,6 @@
 """Every contract between rooms: what a network is given, and what it gives back.
 
-A `NamedTuple`, not a dataclass: Accelerate moves tuples to the device and leaves dataclasses behind.
+A `NamedTuple`, not a dataclass: Accelerate moves tuples to the device, dataclasses stay behind.
 
 Axes used in the annotations: ``images`` and ``expr`` (expressions) are separate, so an image with
 all its sentences, a random pair batch (images = expr) and a group of images for one sentence are
@@ -135,14 +135,34 @@ class Batch(NamedTuple):
     negative_token_mask: Bool[Tensor, "expr negatives tokens"] | None = None
 
 
+class PairResponses(NamedTuple):
+    """Every image of this process against every expression of the global batch.
+
+    Attributes:
+        logits: Response before ReLU.
+        image_id: One per image of this process.
+        text_image_id: Image that each text was written about.
+        referent_id: Referent of each text.
+        text_id: Hash of each text.
+    """
+
+    logits: Float[Tensor, "images texts h w"]
+    image_id: Int[Tensor, "images"]
+    text_image_id: Int[Tensor, "texts"]
+    referent_id: Int[Tensor, "texts"]
+    text_id: Int[Tensor, "texts"]
+
+
 class ResponseMaps(NamedTuple):
     """What the stage-1 network says of every expression about its own image.
 
     Attributes:
         response_logits: Before ReLU, at the encoder's resolution; > 0 means "belongs to it".
+        pairs: All images against all texts, where they were asked for (training).
     """
 
     response_logits: Float[Tensor, "expr h w"]
+    pairs: PairResponses | None = None
 
 
 class SegmenterOutput(NamedTuple):

@@ -7,11 +7,10 @@ A directory is complete: it rebuilds the network without a download. The class i
 import dataclasses
 import importlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import dacite
 import safetensors
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from tris.errors import InputError
 
 Config = TypeVar("Config")
+Model = TypeVar("Model", bound="PretrainedModel")
 
 
 class BuildableConfig(Protocol):
@@ -70,7 +70,7 @@ class PretrainedModel(nn.Module):
             shutil.rmtree(scratch, ignore_errors=True)
 
     @classmethod
-    def from_pretrained(cls, source: Path | str) -> Self:
+    def from_pretrained(cls: type[Model], source: Path | str) -> Model:
         """Rebuild a network from a model directory, or from a repository of the Hugging Face hub.
 
         Raises:
@@ -115,7 +115,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     return description
 
 
-def find_class(name: str) -> Any:
+def find_class(name: str) -> Any:  # noqa: ANN401 - the class is known at run time only
     """Return the class that ``module:qualname`` names; only this package's classes are admitted."""
     module_name, _, class_name = name.partition(":")
     if module_name.split(".")[0] != "tris":
@@ -179,11 +179,11 @@ def replace_directory(new: Path, target: Path) -> None:
     """Rename a finished folder over ``target``; a reader sees the old or the new one, whole."""
     if target.exists():
         graveyard = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        os.rename(target, graveyard / "old")
-        os.rename(new, target)
+        target.rename(graveyard / "old")
+        new.rename(target)
         shutil.rmtree(graveyard)
     else:
-        os.rename(new, target)
+        new.rename(target)
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:
@@ -211,7 +211,7 @@ def _default_card(model: PretrainedModel) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return (
         f"---\nlibrary_name: tris\n---\n# {type(model).__name__}\n\n"
-        f"{parameters:,} parameters, made with [tris](https://github.com/tris-project/tris): "
+        f"{parameters:,} parameters, made with `tris`: "
         "referring image segmentation learned from text alone.\n\n"
         f"```python\nfrom {type(model).__module__} import {type(model).__name__}\n"
         f'model = {type(model).__name__}.from_pretrained("this/folder")\n```\n'

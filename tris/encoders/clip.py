@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tris.batch import InputSpec, TokenizerConfig
+from tris.batch import InputSpec
 from tris.encoders import small_tower  # noqa: F401 - registers the tower with timm
 from tris.errors import InputError
 from tris.model_directory import PretrainedModel, load_state

@@ -1,0 +1,98 @@
+"""The classification loss: which sentences belong to which image (TRIS, section 3.3)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from tris.batch import PairResponses
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """How responses become image scores, and which texts count as negatives.
+
+    Attributes:
+        weight: lambda of the total loss (section 4.1).
+        focal_power: Exponent p of the size term.
+        focal_offset: Offset inside its logarithm.
+        background_logit: Constant competitor of the texts inside the size term's softmax.
+        same_image: What a text about another object of the same image is: ``ignore``; ``negative``
+            as in the released code (the paper takes negatives "from other images" only); or
+            ``positive``.
+        equal_texts_are_negatives: The released code takes a sentence that is equal to, or about
+            the same object as, the image's own one for a negative.
+    """
+
+    weight: float = 5.0
+    focal_power: float = 3.0
+    focal_offset: float = 0.01
+    background_logit: float = 1.0
+    same_image: Literal["ignore", "negative", "positive"] = "ignore"
+    equal_texts_are_negatives: bool = False
+
+
+def score_images(
+    logits: Float[Tensor, "images texts h w"], config: ClassificationConfig
+) -> Float[Tensor, "images texts"]:
+    """Return the image-level score of every text.
+
+    Maximum + mean + a term <= 0 that is small where the text wins few pixels against the other
+    texts and a constant background.
+
+    Source:
+        TRIS equation 6; the size term is that of Araslanov and Roth (CVPR 2020).
+    """
+    pixels = logits.flatten(2)
+    background = torch.full_like(pixels[:, :1], config.background_logit)
+    share = torch.cat([background, pixels], dim=1).softmax(dim=1)[:, 1:].mean(dim=-1)
+    size_term = (1 - share) ** config.focal_power * (config.focal_offset + share).log()
+    return pixels.mean(dim=-1) + pixels.amax(dim=-1) + size_term
+
+
+def classification_loss(
+    pairs: PairResponses, config: ClassificationConfig, *, own: Bool[Tensor, "images texts"]
+) -> Float[Tensor, ""]:
+    """Return the multilabel soft-margin loss of images against texts, in nats.
+
+    Args:
+        pairs: Responses of this process's images to all texts.
+        config: Scores and negatives.
+        own: Texts that stand in the batch for each image: the positives.
+
+    Source:
+        TRIS equation 7.
+    """
+    scores = score_images(pairs.logits, config)
+    positives, counted = _sort_texts(pairs, config, own)
+    per_pair = functional.binary_cross_entropy_with_logits(
+        scores, positives.to(scores), reduction="none"
+    )
+    counts = counted.sum(dim=1).clamp(min=1)
+    return ((per_pair * counted).sum(dim=1) / counts).mean()
+
+
+def _sort_texts(
+    pairs: PairResponses, config: ClassificationConfig, own: Bool[Tensor, "images texts"]
+) -> tuple[Bool[Tensor, "images texts"], Bool[Tensor, "images texts"]]:
+    """Return which pairs are positive, and which count at all."""
+    same_image = pairs.image_id[:, None] == pairs.text_image_id[None, :]
+    equal = (own.to(torch.uint8) @ _alike(pairs).to(torch.uint8)).bool() & ~own
+    ignored = torch.zeros_like(own)
+    positives = own
+    if config.same_image == "ignore":
+        ignored = ignored | (same_image & ~own)
+    elif config.same_image == "positive":
+        positives = positives | same_image
+    if not config.equal_texts_are_negatives:
+        ignored = ignored | (equal & ~positives)
+    return positives, ~ignored
+
+
+def _alike(pairs: PairResponses) -> Bool[Tensor, "texts texts"]:
+    """Return which texts are equal or about the same object."""
+    same_text = pairs.text_id[:, None] == pairs.text_id[None, :]
+    return same_text | (pairs.referent_id[:, None] == pairs.referent_id[None, :])
