@@ -1,0 +1,216 @@
+"""The label rule: a response map and its photograph become 0, 1 or 255 per pixel.
+
+This module imports neither torch nor a network, so that the workers of `tris.pseudo.pool` start
+fast and small.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from tris.errors import InputError
+from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, refine_with_crf
+
+IGNORE = 255
+"""`tris.batch.IGNORE_INDEX`, which cannot be imported without torch; a test compares them."""
+
+Degeneracy = Literal["sound", "empty", "whole"]
+"""``empty`` = no foreground worth the name, ``whole`` = (almost) nothing but foreground."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """How a response map becomes a label.
+
+    Attributes:
+        normalisation: What the map is read as: ``max`` = rectified and divided by its maximum, as
+            released; ``sigmoid`` = a probability, sigmoid of the response logit.
+        refiner: ``crf`` = dense CRF; ``threshold`` = the map alone.
+        rule: ``binary`` = one threshold, every pixel is 0 or 1; ``confident`` = IRNet's two:
+            foreground where the refiner says so at ``foreground_threshold``, background where it
+            says so at ``foreground_threshold`` and at ``background_threshold``, 255 between.
+        foreground_threshold: Of the normalised map; also where the CRF's unary is undecided.
+        background_threshold: Likewise, for the rule ``confident``.
+        degenerate: What becomes of an empty label or one of the whole image: ``keep`` it, set all
+            of it to 255 (``ignore``), or ``drop`` the referent from training.
+        smallest_area: Labels whose foreground is no more than this fraction are empty.
+        largest_area: Labels whose foreground is at least this fraction are whole.
+        working_size: Longest side at which the CRF works, pixels; smaller images are not
+            enlarged, the label has the photograph's size again. None = the photograph's own.
+        crf: Of the refiner ``crf``; its reaches are in pixels of the working size.
+    """
+
+    normalisation: Literal["max", "sigmoid"] = "max"
+    refiner: Literal["crf", "threshold"] = "crf"
+    rule: Literal["binary", "confident"] = "binary"
+    foreground_threshold: float = 0.45
+    background_threshold: float = 0.1
+    degenerate: Literal["keep", "ignore", "drop"] = "ignore"
+    smallest_area: float = 0.0
+    largest_area: float = 1.0
+    working_size: int | None = 320
+    crf: CrfConfig = field(default_factory=CrfConfig)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        choices = {
+            "normalisation": ("max", "sigmoid"),
+            "refiner": ("crf", "threshold"),
+            "rule": ("binary", "confident"),
+            "degenerate": ("keep", "ignore", "drop"),
+        }
+        for name, admitted in choices.items():
+            if getattr(self, name) not in admitted:
+                value = getattr(self, name)
+                raise InputError(
+                    f"A label's {name} is one of {', '.join(admitted)}, not {value!r}."
+                )
+        thresholds = (self.foreground_threshold, self.background_threshold)
+        if not all(0 < threshold < 1 for threshold in thresholds):
+            raise InputError(f"Label thresholds lie between 0 and 1, not {thresholds}.")
+        if self.rule == "confident" and self.background_threshold > self.foreground_threshold:
+            raise InputError(
+                f"The background threshold ({self.background_threshold}) must not exceed the "
+                f"foreground threshold ({self.foreground_threshold})."
+            )
+        if self.working_size is not None and self.working_size < 1:
+            raise InputError(f"working_size is a number of pixels, not {self.working_size}.")
+
+
+PUBLISHED_LABELS = LabelConfig(
+    normalisation="max",
+    refiner="crf",
+    rule="confident",
+    foreground_threshold=0.3,
+    background_threshold=0.1,
+    degenerate="keep",
+    working_size=None,
+    crf=PUBLISHED_CRF,
+)
+"""IRNet's confident labels, as TRIS runs them, at the photograph's size."""
+
+EMBEDDED_LABELS = LabelConfig(
+    normalisation="sigmoid",
+    foreground_threshold=0.5,
+    working_size=None,
+    crf=CrfConfig(unary="logit", steepness=1.0),
+)
+"""For the embedded data: response logits are probabilities, undecided at 0."""
+
+
+class PseudoLabel(NamedTuple):
+    """The label of one referent.
+
+    Attributes:
+        label: 0, 1 or 255 at the photograph's size; None if the config drops labels of this kind.
+        degeneracy: What the label was before the config had its say.
+    """
+
+    label: UInt8[np.ndarray, "height width"] | None
+    degeneracy: Degeneracy
+
+
+def label_referent(
+    response_logits: Float[np.ndarray, "h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    config: LabelConfig,
+) -> PseudoLabel:
+    """Return the label of `make_label` after the config's rule for degenerate ones."""
+    label = make_label(response_logits, image, config)
+    degeneracy = find_degeneracy(label, config)
+    if degeneracy == "sound" or config.degenerate == "keep":
+        return PseudoLabel(label, degeneracy)
+    if config.degenerate == "ignore":
+        return PseudoLabel(np.full_like(label, IGNORE), degeneracy)
+    return PseudoLabel(None, degeneracy)
+
+
+def make_label(
+    response_logits: Float[np.ndarray, "h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    config: LabelConfig,
+) -> UInt8[np.ndarray, "height width"]:
+    """Return 0, 1 or 255 per pixel of the photograph.
+
+    Args:
+        response_logits: Before any activation, of any size; it covers the whole photograph.
+        image: The photograph, RGB, original pixels.
+        config: Normalisation, refiner and rule.
+
+    Raises:
+        InputError: If the map holds a value that is not finite.
+
+    Source:
+        TRIS (arXiv 2308.14575) section 3.4; IRNet (arXiv 1904.05044) for the confident rule.
+    """
+    if not np.isfinite(response_logits).all():
+        raise InputError("A response map holds values that are not finite; check the network.")
+    is_foreground = _split(response_logits, image, config, config.foreground_threshold)
+    if config.rule == "binary":
+        return is_foreground.astype(np.uint8)
+    may_be_foreground = _split(response_logits, image, config, config.background_threshold)
+    label = np.where(may_be_foreground, np.uint8(IGNORE), np.uint8(0))
+    label[is_foreground] = 1
+    return label
+
+
+def normalise_map(
+    response_logits: Float[np.ndarray, "h w"], normalisation: Literal["max", "sigmoid"]
+) -> Float[np.ndarray, "h w"]:
+    """Return the map in [0, 1]; a map without a positive response is 0 under ``max``."""
+    logits = response_logits.astype(np.float32)
+    if normalisation == "max":
+        rectified = logits.clip(min=0)
+        normalised: np.ndarray = rectified / (rectified.max() + np.float32(1e-5))
+        return normalised
+    probability: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
+    return probability
+
+
+def find_degeneracy(label: UInt8[np.ndarray, "height width"], config: LabelConfig) -> Degeneracy:
+    """Return whether a label is empty or covers the image; ignored pixels count as background."""
+    area = float((label == 1).mean())
+    if area <= config.smallest_area:
+        return "empty"
+    return "whole" if area >= config.largest_area else "sound"
+
+
+def _split(
+    response_logits: Float[np.ndarray, "h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    config: LabelConfig,
+    threshold: float,
+) -> np.ndarray:
+    height, width = image.shape[:2]
+    if config.refiner == "threshold":
+        logits = _resize_map(response_logits, (height, width))
+        return normalise_map(logits, config.normalisation) > threshold
+    size = _working_size(height, width, config.working_size)
+    probability = normalise_map(_resize_map(response_logits, size), config.normalisation)
+    small = image if size == (height, width) else _shrink(image, size)
+    refined = refine_with_crf(probability, small, config.crf, threshold=threshold)
+    return _resize_map(refined, (height, width)) > 0.5
+
+
+def _working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
+    if longest is None or max(height, width) <= longest:
+        return height, width
+    scale = longest / max(height, width)
+    return max(1, math.floor(height * scale + 0.5)), max(1, math.floor(width * scale + 0.5))
+
+
+def _resize_map(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if array.shape == size:
+        return array
+    plain = array.astype(np.float32)
+    resized: np.ndarray = cv2.resize(plain, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    small: np.ndarray = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return small

@@ -1,0 +1,135 @@
+"""Labels in parallel: the CRF holds Python's lock, so it takes processes, not threads."""
+
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType, TracebackType
+from typing import Generic, NamedTuple, Self, TypeVar
+
+import cv2
+import numpy as np
+
+from tris.errors import InputError
+from tris.pseudo.label import LabelConfig, PseudoLabel, label_referent
+
+Key = TypeVar("Key", bound=Hashable)
+
+TASKS_IN_FLIGHT = 8
+"""Per worker: enough to keep it busy while the network works, few enough to bound memory."""
+
+
+class LabelTask(NamedTuple, Generic[Key]):
+    """One referent to label.
+
+    Attributes:
+        key: Comes back with the label; it does not travel to the worker.
+        response_logits: The chosen map, h w, before any activation.
+        image: The photograph, uint8, height width 3.
+    """
+
+    key: Key
+    response_logits: np.ndarray
+    image: np.ndarray
+
+
+class LabelPool:
+    """Worker processes that refine labels; a context manager.
+
+    Args:
+        config: The label rule.
+        num_workers: Processes; 0 labels in this one.
+
+    Raises:
+        InputError: If ``num_workers`` is negative.
+    """
+
+    def __init__(self, config: LabelConfig, num_workers: int) -> None:
+        if num_workers < 0:
+            raise InputError(f"The number of label workers cannot be negative ({num_workers}).")
+        self.config = config
+        self.num_workers = num_workers
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        """Start the workers."""
+        if self.num_workers:
+            self._executor = ProcessPoolExecutor(
+                self.num_workers,
+                mp_context=multiprocessing.get_context("forkserver"),
+                initializer=_prepare_worker,
+            )
+            with _without_main_module():
+                started = [self._executor.submit(_do_nothing) for _ in range(self.num_workers)]
+                for future in started:
+                    future.result()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the workers; what they have not begun is given up."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None
+
+    def refine(self, tasks: Iterable[LabelTask[Key]]) -> Iterator[tuple[Key, PseudoLabel]]:
+        """Yield the labels in the order of their tasks, reading only a little ahead.
+
+        Raises:
+            InputError: If a worker died (most often for want of memory).
+        """
+        if self._executor is None:
+            for task in tasks:
+                yield task.key, label_referent(task.response_logits, task.image, self.config)
+            return
+        pending: deque[tuple[Key, Future[PseudoLabel]]] = deque()
+        try:
+            for task in tasks:
+                if len(pending) >= TASKS_IN_FLIGHT * self.num_workers:
+                    yield _finish(pending)
+                pending.append((task.key, self._submit(task)))
+            while pending:
+                yield _finish(pending)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "A label worker died, most likely for want of memory; run again (finished labels "
+                "are kept) with fewer workers."
+            ) from error
+
+    def _submit(self, task: LabelTask[Key]) -> "Future[PseudoLabel]":
+        assert self._executor is not None
+        return self._executor.submit(label_referent, task.response_logits, task.image, self.config)
+
+
+def _finish(pending: "deque[tuple[Key, Future[PseudoLabel]]]") -> tuple[Key, PseudoLabel]:
+    key, future = pending.popleft()
+    return key, future.result()
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C is the parent's business; and one worker is one thread.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _do_nothing() -> None:
+    pass
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide the script that runs, so that workers do not import it (and torch) over again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
