@@ -30,6 +30,7 @@ class IndexWriter:
         skipped_images: For the manifest; fill while writing.
         left_out: For the manifest; fill while writing.
         warnings: For the manifest; fill while writing.
+        overlaps: For the manifest; fill while writing.
 
     Raises:
         InputError: If ``directory`` exists and is no index, or holds the images.
@@ -64,6 +65,7 @@ class IndexWriter:
         self.skipped_images: dict[str, str] = {}
         self.left_out: list[str] = []
         self.warnings: list[str] = []
+        self.overlaps: dict[str, list[str]] = {}
         self._dataset, self._split_by, self._images = dataset, split_by, images
         self._sources, self._options = tuple(sources), dict(options or {})
         self._training_splits = frozenset(training_splits)
@@ -129,6 +131,7 @@ class IndexWriter:
             skipped_images=self.skipped_images,
             left_out=self.left_out,
             warnings=self.warnings,
+            overlaps=self.overlaps,
             options=self._options,
         )
         write_manifest(manifest, self._scratch)
@@ -143,6 +146,8 @@ class _SplitWriter:
     path: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
     image_ids: set[int] = field(default_factory=set)
+    annotation_ids: set[int] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
     referents: int = 0
     expressions: int = 0
     multi_target: int = 0
@@ -157,6 +162,8 @@ class _SplitWriter:
         num_expressions = len(referent.expression_ids)
         self.rows.append(to_row(referent))
         self.image_ids.add(referent.image_id)
+        self.annotation_ids.update(referent.annotation_ids)
+        self.groups.update([referent.group] if referent.group else [])
         self.referents += 1
         self.expressions += num_expressions
         self.multi_target += num_expressions * (len(referent.annotation_ids) > 1)
@@ -172,6 +179,8 @@ class _SplitWriter:
             expressions=self.expressions,
             multi_target=self.multi_target,
             no_target=self.no_target,
+            objects=len(self.annotation_ids),
+            groups=len(self.groups),
             masks=self.masks,
             is_training=is_training,
             masks_left_out=masks_left_out,

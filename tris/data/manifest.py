@@ -23,6 +23,8 @@ class SplitFacts:
         expressions: Sentences.
         multi_target: Sentences that refer to two or more objects.
         no_target: Sentences that refer to nothing in the image.
+        objects: Different annotations that are referred to.
+        groups: Image groups (group-wise sets).
         masks: Rows that carry a mask.
         is_training: Whether the data set trains on this split.
         masks_left_out: Whether masks and boxes were left out on purpose (``--no-masks``).
@@ -33,6 +35,8 @@ class SplitFacts:
     expressions: int
     multi_target: int
     no_target: int
+    objects: int
+    groups: int
     masks: int
     is_training: bool
     masks_left_out: bool
@@ -51,6 +55,8 @@ class Manifest:
         skipped_images: Photographs that cannot be used, and why, by file name.
         left_out: Referents and sentences that are not in the index, one line each.
         warnings: What a person should know before trusting figures from this index.
+        overlaps: Photographs that a training split of another index holds too, by what was
+            compared.
         options: Settings that change what is written (``overlapping_polygons``, ``seed``, ...).
         format: Says that this is such a manifest.
         format_version: Of the Arrow columns.
@@ -64,6 +70,7 @@ class Manifest:
     skipped_images: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    overlaps: dict[str, list[str]] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
     format_version: int = FORMAT_VERSION

@@ -23,7 +23,8 @@ class Referent:
         category: Category name; empty where unknown.
         annotation_ids: Official ``ann_id``s; empty for no target.
         is_no_target: Whether the sentences refer to nothing in the image.
-        group: Name of the image group (group-wise sets); empty otherwise.
+        group: Name of the image group (group-wise sets), whose rows share one sentence; empty
+            otherwise.
         mask: COCO RLE ``{"size": [height, width], "counts": str}`` of the union of the objects,
             all zero for no target, None where masks were left out.
         boxes: x, y, width, height per object, original pixels; empty where left out.
@@ -31,6 +32,7 @@ class Referent:
             ``video/expression/frame``); empty otherwise.
         is_turned: Whether height and width are those of the photograph after its EXIF orientation
             was applied; False = the pixels as they are stored.
+        coco_id: COCO's id of the photograph; 0 where it is none of COCO's, or nobody knows.
     """
 
     referent_id: int
@@ -50,6 +52,7 @@ class Referent:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     source_id: str = ""
     is_turned: bool = False
+    coco_id: int = 0
 
 
 SCHEMA = pa.schema(
@@ -71,6 +74,7 @@ SCHEMA = pa.schema(
         ("boxes", pa.list_(pa.list_(pa.float64()))),
         ("source_id", pa.string()),
         ("is_turned", pa.bool_()),
+        ("coco_id", pa.int64()),
     ]
 )
 """Columns of a split's file: the fields of `Referent`; ``mask`` holds the RLE's counts alone."""
