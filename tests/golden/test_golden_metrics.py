@@ -9,6 +9,7 @@ from tris.metrics.counts import count_row
 from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
 from tris.metrics.protocols import PROTOCOLS
+from tris.metrics.saliency import compute_saliency, saliency_row
 from tris.metrics.summary import compute_metrics
 
 pytestmark = pytest.mark.golden
@@ -136,3 +137,25 @@ def test_grefcoco_numbers_equal_those_of_the_released_evaluator(folder):
     for tenth in (7, 8, 9):
         found = metrics[f"precision_at_{tenth}0"]
         assert found == pytest.approx(wanted[f"Pr@0.{tenth}"] / 100, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("truth", "which"), [("gt", "targeted_only_gt"), ("gt_with_empty", "with_empty_gt")]
+)
+def test_saliency_numbers_equal_those_of_pysodmetrics(folder, truth, which):
+    wanted = json.loads((folder / "sod_expected.json").read_text())[which]
+    with np.load(folder / "sod_inputs.npz") as inputs:
+        predictions, targets = inputs["pred_uint8"], inputs[truth]
+    rows = np.stack(
+        [saliency_row(p, target) for p, target in zip(predictions, targets, strict=True)]
+    )
+    found = compute_saliency(rows)
+    assert found == pytest.approx(
+        {
+            "mae": wanted["MAE"],
+            "max_f_measure": wanted["maxF"],
+            "s_measure": wanted["Sm"],
+            "mean_e_measure": wanted["meanE"],
+        },
+        abs=1e-6,
+    )
