@@ -4,7 +4,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from tris.batch import IGNORE_INDEX
+from tris.batch import IGNORE_INDEX, Batch
+from tris.errors import InputError
 
 
 def binary_cross_entropy(
@@ -36,3 +37,17 @@ def binary_cross_entropy(
     )
     known_losses = losses.where(is_known, 0.0).sum(dim=(1, 2))
     return (known_losses / is_known.sum(dim=(1, 2)).clamp(min=1)).mean()
+
+
+def required_targets(batch: Batch) -> UInt8[Tensor, "expr height width"]:
+    """Return the targets of a batch.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if batch.targets is None:
+        raise InputError(
+            "This batch has no targets, but a loss needs a mask per expression; build the data "
+            "with labels."
+        )
+    return batch.targets
