@@ -1,0 +1,1 @@
+"""Runnable with `accelerate launch`; each loop is in full view."""

@@ -1,0 +1,1 @@
+"""What the visible loops of `stages` share."""

@@ -1,0 +1,160 @@
+"""What every stage does first: read its arguments, find its folders, start Accelerate."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from tris.config import ExperimentConfig, parse_stage, to_json
+from tris.encoders.clip import ClipConfig, ClipEncoder
+from tris.errors import InputError
+from tris.model_directory import decode_config, read_description
+from tris.training.precision import choose_mixed_precision
+from tris.training.seeding import seed_everything
+from tris.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run keeps what it makes; every stage reads and writes below ``run``."""
+
+    run: Path
+
+    @property
+    def data(self) -> Path:
+        """Official files of the embedded data set."""
+        return self.run / "data"
+
+    @property
+    def index(self) -> Path:
+        """The index that training reads: no mask of the training split is in it."""
+        return self.run / "index"
+
+    @property
+    def index_with_masks(self) -> Path:
+        """The index of the ceiling and of scoring training labels; no other stage opens it."""
+        return self.run / "index_with_masks"
+
+    @property
+    def clip(self) -> Path:
+        """Model directory of stage 0."""
+        return self.run / "clip"
+
+    @property
+    def labels(self) -> Path:
+        """The label store."""
+        return self.run / "labels"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of every step."""
+        return self.run / "metrics.json"
+
+    def job(self, name: str) -> Path:
+        """Folder of one training: checkpoints, logs, ``model``."""
+        return self.run / name
+
+    def model(self, job: str) -> Path:
+        """Model directory that a training delivered."""
+        return self.run / job / "model"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One started stage."""
+
+    config: ExperimentConfig[Any]
+    folders: Folders
+    data: Path | None
+    accelerator: Accelerator
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process prints and writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def say(self, text: str) -> None:
+        """Print once, not once per process."""
+        if self.is_main:
+            print(text, flush=True)
+
+
+def start_stage(description: str, *, training: str | None = None) -> Stage:
+    """Read the command line and start Accelerate.
+
+    Args:
+        description: First line of the stage's help.
+        training: Path of the `TrainingConfig` within the experiment ("response.training"); its
+            precision is used. None = fp32.
+
+    Raises:
+        InputError: If the arguments cannot be used.
+    """
+    arguments, config = parse_stage(sys.argv[1:], description=description)
+    settings = find_training(config, training) if training else TrainingConfig(precision="fp32")
+    accelerator = Accelerator(
+        mixed_precision=choose_mixed_precision(settings.precision),
+        log_with="wandb" if config.tracking.tracking == "wandb" else None,
+        project_dir=str(arguments.run),
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True)],
+    )
+    seed_everything(config.seed, process_index=accelerator.process_index)
+    folders = Folders(arguments.run)
+    if accelerator.is_main_process:
+        folders.run.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(to_json(config), indent=2) + "\n"
+        (folders.run / "config.json").write_text(text)
+    return Stage(config, folders, arguments.data, accelerator)
+
+
+def find_training(config: ExperimentConfig[Any], path: str) -> TrainingConfig:
+    """Return the `TrainingConfig` at a dotted path."""
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    if not isinstance(value, TrainingConfig):
+        raise TypeError(f"{path} is no TrainingConfig.")
+    return value
+
+
+def with_own_clip(stage: Stage) -> ExperimentConfig[Any]:
+    """Return the experiment with stage 0's CLIP in the places of the pretrained ones.
+
+    Raises:
+        InputError: If stage 0 has not been run.
+    """
+    config = stage.config
+    if config.pretrain is None:
+        return config
+    if not (stage.folders.clip / "config.json").is_file():
+        raise InputError(
+            f"{stage.folders.clip} holds no CLIP yet: run stages/pretrain_clip.py first."
+        )
+    own = read_description(stage.folders.clip)["config"]
+    encoder: ClipConfig = decode_config(ClipConfig, own)
+    encoder = dataclasses.replace(encoder, pretrained=str(stage.folders.clip))
+    response = config.response
+    network = dataclasses.replace(response.network, encoder=encoder)
+    calibration = dataclasses.replace(response.calibration, encoder=encoder)
+    response = dataclasses.replace(response, network=network, calibration=calibration)
+    return dataclasses.replace(config, response=response)
+
+
+def load_judge(config: ExperimentConfig[Any]) -> ClipEncoder:
+    """Return the frozen CLIP that judges what maps keep (calibration, PRMS)."""
+    encoder: ClipEncoder = config.response.calibration.encoder.build()
+    return encoder.eval().requires_grad_(False)
+
+
+def tokenizer_assets(config: ExperimentConfig[Any], folders: Folders) -> dict[str, bytes]:
+    """Return the tokenizer files of stage 0; none where the tokenizer comes with a package."""
+    if config.pretrain is None:
+        return {}
+    names = read_description(folders.clip).get("assets", [])
+    return {name: (folders.clip / name).read_bytes() for name in names}

@@ -1,0 +1,255 @@
+"""Experiments as typed values: loaded from a Python file, overridden from the command line."""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar
+
+import tyro
+
+from tris.batch import InputSpec
+from tris.data.synthetic import SyntheticConfig
+from tris.encoders.clip import ClipConfig
+from tris.errors import InputError
+from tris.pseudo.label import LabelConfig
+from tris.pseudo.prms import PrmsConfig
+from tris.response.calibration import CalibrationConfig
+from tris.response.classification import ClassificationConfig
+from tris.response.contrastive import ContrastiveConfig
+from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.tris_net import TrisNetConfig
+from tris.tracking.wandb_login import TrackingConfig
+from tris.training.settings import TrainingConfig
+
+Network = TypeVar("Network")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images and sentences.
+
+    Attributes:
+        dataset: A name that `tris prepare` knows (``refcoco``, ``refcoco+``, ``refcocog``).
+        split_by: Whose split.
+        train_split: Trained on; its masks are left out of the index.
+        validation_split: Looked at while training.
+        evaluation_splits: Scored at the end.
+        text: ``sent`` = cleaned, as TRIS reads; ``raw`` = as typed.
+        synthetic: Make the embedded data set instead of reading files from ``--data``.
+        negatives_with_replacement: The released sampler of calibration sentences may repeat one.
+        cache_images: Keep decoded network-size images in memory (small sets).
+    """
+
+    dataset: str = "refcoco"
+    split_by: str = "unc"
+    train_split: str = "train"
+    validation_split: str = "val"
+    evaluation_splits: tuple[str, ...] = ("val", "testA", "testB")
+    text: Literal["sent", "raw"] = "sent"
+    synthetic: SyntheticConfig | None = None
+    negatives_with_replacement: bool = True
+    cache_images: bool = False
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Stage 0: a small CLIP from the training split's images and sentences.
+
+    Attributes:
+        encoder: What is trained; its vocabulary is learned from the sentences.
+        vocabulary_size: At most so many word pieces.
+        losses: Contrastive terms.
+        training: Updates and schedule.
+    """
+
+    encoder: ClipConfig
+    training: TrainingConfig
+    vocabulary_size: int = 512
+    losses: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+
+
+@dataclass(frozen=True)
+class ResponseExperiment:
+    """Stage 1.
+
+    Attributes:
+        network: The response network.
+        classification: Classification loss.
+        calibration: Calibration losses.
+        training: Updates and schedule.
+        encoder_learning_rate_scale: Factor on the learning rate of CLIP (released: 0.1).
+        freeze_batch_norm: Keep the towers' batch statistics as they are; the released code lets
+            them move.
+    """
+
+    network: ResponseNetConfig = field(default_factory=ResponseNetConfig)
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    encoder_learning_rate_scale: float = 0.1
+    freeze_batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class LabelExperiment:
+    """From response maps to the label store.
+
+    Attributes:
+        selection: Positive response map selection.
+        label: Refinement and thresholds.
+        num_workers: Processes that run the CRF, per process; 0 = as many as it has cores.
+    """
+
+    selection: PrmsConfig = field(default_factory=PrmsConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class SegmenterExperiment(Generic[Network]):
+    """Stage 2; what the files in ``configs/segmenter`` return.
+
+    Attributes:
+        network: A segmenter's config.
+        training: Updates and schedule.
+        name: Job folder and row of the table.
+    """
+
+    network: Network
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    name: str = "tris"
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(Generic[Network]):
+    """All that decides a result, from files to the last table.
+
+    Attributes:
+        name: For dashboards.
+        data: Images and sentences.
+        segmenter: Stage 2.
+        response: Stage 1.
+        labels: Pseudo-labels.
+        pretrain: Stage 0, where no pretrained CLIP can be had.
+        seed: Of everything random.
+        tracking: Dashboards.
+    """
+
+    name: str
+    data: DataConfig
+    segmenter: SegmenterExperiment[Network]
+    response: ResponseExperiment = field(default_factory=ResponseExperiment)
+    labels: LabelExperiment = field(default_factory=LabelExperiment)
+    pretrain: PretrainConfig | None = None
+    seed: int = 0
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True)
+class StageArguments:
+    """What every stage is told besides the experiment.
+
+    Attributes:
+        run: Folder of everything that the run makes.
+        data: Folder with the official files, or None.
+    """
+
+    run: Path
+    data: Path | None
+
+
+def parse_stage(
+    arguments: Sequence[str], *, description: str
+) -> tuple[StageArguments, ExperimentConfig[Any]]:
+    """Read ``--config FILE --segmenter FILE --run DIR --data DIR`` and typed overrides.
+
+    Raises:
+        InputError: If a file is missing or no experiment.
+        SystemExit: With code 2 for an unknown or ill-typed override (the sentence is printed).
+    """
+    parser = argparse.ArgumentParser(description=description, add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--segmenter", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=None)
+    known, overrides = parser.parse_known_args(arguments)
+    config = load(known.config, known.segmenter, overrides)
+    return StageArguments(known.run, known.data), config
+
+
+def load(path: Path, segmenter: Path, overrides: Sequence[str] = ()) -> ExperimentConfig[Any]:
+    """Load an experiment and its segmenter and apply overrides (``--response.training.steps=5``).
+
+    Raises:
+        InputError: If a file is missing or lacks ``get_config``.
+        SystemExit: With code 2 for an unknown or ill-typed override.
+    """
+    experiment = _call_get_config(path)
+    second = _call_get_config(segmenter)
+    if not isinstance(second, SegmenterExperiment):
+        raise InputError(f"{segmenter}: get_config() must return a SegmenterExperiment.")
+    if not isinstance(experiment, ExperimentConfig):
+        raise InputError(f"{path}: get_config() must return an ExperimentConfig.")
+    default = dataclasses.replace(experiment, segmenter=second)
+    typed = ExperimentConfig[type(second.network)]  # type: ignore[misc]  # known at run time only
+    return tyro.cli(typed, default=default, args=list(overrides), prog=f"... ({path.name})")  # type: ignore[no-any-return]
+
+
+def to_json(config: object) -> dict[str, Any]:
+    """Return a config as JSON would give it back (tuples become lists, paths become text)."""
+    plain: dict[str, Any] = json.loads(json.dumps(_plain(config)))
+    return plain
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _call_get_config(path: Path) -> object:
+    module = _import_file(path)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"{path} has no function get_config().")
+    return module.get_config()
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        near = (
+            sorted(each.stem for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        )
+        raise InputError(
+            f"There is no config {path}"
+            + (f"; {path.parent} has {', '.join(near)}." if near else ".")
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(_root_of(path)))
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, TypeError, ImportError, NameError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _root_of(path: Path) -> Path:
+    """Return the folder above ``configs``, so that configs can import each other."""
+    for parent in path.resolve().parents:
+        if parent.name == "configs":
+            return parent.parent
+    return path.resolve().parent

@@ -1,0 +1,71 @@
+"""AdamW over parameter groups, and the learning rate as a pure function of the step."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from tris.training.settings import TrainingConfig
+
+
+class TrainedAlike(Protocol):
+    """Parameters with a learning-rate scale; `tris.segmenters.contract.ParameterGroup` is one."""
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """Factor on the run's learning rate."""
+
+    @property
+    def weight_decay(self) -> float | None:
+        """None = the run's."""
+
+
+def build_optimizer(groups: Sequence[TrainedAlike], config: TrainingConfig) -> torch.optim.AdamW:
+    """Return AdamW; each group remembers its full learning rate as ``base_lr``."""
+    return torch.optim.AdamW(
+        [
+            {
+                "params": group.parameters,
+                "name": group.name,
+                "base_lr": config.learning_rate * group.learning_rate_scale,
+                "lr": config.learning_rate * group.learning_rate_scale,
+                "weight_decay": config.weight_decay
+                if group.weight_decay is None
+                else group.weight_decay,
+            }
+            for group in groups
+            if group.parameters
+        ],
+        foreach=True,
+    )
+
+
+def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """Return the factor on the learning rate of optimiser step ``step``, from 0.
+
+    The released stage 2 steps its schedule once an epoch while dividing by iterations, so its
+    rate never falls: ``schedule="constant"`` reproduces that.
+    """
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    progress = min(step / max(total_steps, 1), 1.0)
+    if config.schedule == "poly":
+        return warmup * float((1 - progress) ** config.power)
+    if config.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+    return warmup
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's ``base_lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

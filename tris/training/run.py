@@ -1,0 +1,301 @@
+"""What the visible loops share: updates, progress, checkpoints, exact resume."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from tris.batch import Batch
+from tris.errors import InputError
+from tris.training.checkpoint import CheckpointStore, read_progress, read_tensors
+from tris.training.optim import learning_rate_factor, set_learning_rate
+from tris.training.seeding import random_state, restore_random_state
+from tris.training.settings import TrainingConfig
+
+
+class Batches(Protocol):
+    """A loader that can start at any step."""
+
+    def __call__(self, start_step: int) -> Iterator[Batch]:
+        """Yield this process's batches from pass ``start_step`` on, without end."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; travels in every checkpoint.
+
+    Attributes:
+        step: Optimiser steps done.
+        tracker_id: W&B run that is continued.
+        best: Best validation value of each metric so far.
+        figures: Latest values for the progress bar.
+    """
+
+    step: int = 0
+    tracker_id: str | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class TrainingRun:
+    """One training: the optimiser step, the schedule, checkpoints, and where it stands.
+
+    As a context manager it turns Ctrl-C and SIGTERM into a last checkpoint.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        config: TrainingConfig,
+        total_steps: int,
+        directory: Path,
+        fingerprint: Mapping[str, Any],
+    ) -> None:
+        """Prepare network and optimiser and restore the newest checkpoint.
+
+        Args:
+            accelerator: Has the precision; its processes share the work.
+            network: What is trained.
+            optimizer: Over the network's parameters.
+            config: Updates, schedule, checkpoints.
+            total_steps: Optimiser steps of the whole run.
+            directory: ``RUN/<job>``; checkpoints go below.
+            fingerprint: Settings that a checkpoint must share to be continued.
+
+        Raises:
+            InputError: If the checkpoint found belongs to other settings.
+        """
+        self.accelerator, self.config, self.total_steps = accelerator, config, total_steps
+        self.network = network
+        self.directory = directory
+        self.store = CheckpointStore(directory / "checkpoints", keep=config.keep_checkpoints)
+        self.fingerprint = dict(fingerprint)
+        if config.sync_batch_norm and accelerator.num_processes > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        trained = torch.compile(network) if config.compile else network
+        self.model, self.optimizer = accelerator.prepare(trained, optimizer)
+        self.average = _make_average(self.network, config)
+        self.progress = self._resume()
+        self._last_save = time.monotonic()
+        self._stop_signal: int | None = None
+        self._old_handlers: dict[int, Any] = {}
+        self._bar: tqdm[Any] | None = None
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self.progress.step
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.total_steps
+
+    def batches(self, make_batches: Batches) -> Iterator[Batch]:
+        """Yield batches on this process's device until the run is done.
+
+        Saves when it is time to, and on a signal; call `update` once for each batch.
+
+        Raises:
+            KeyboardInterrupt: After the checkpoint that a signal asked for.
+        """
+        if self.is_done:
+            return
+        stream = make_batches(self.step * self.config.gradient_accumulation)
+        shows = self.accelerator.is_main_process
+        self._bar = tqdm(
+            total=self.total_steps, initial=self.step, disable=not shows, unit="step",
+            dynamic_ncols=True, mininterval=1.0, desc=self.directory.name,
+        )  # fmt: skip
+        try:
+            while not self.is_done:
+                for number in range(self.config.gradient_accumulation):
+                    self._is_last_pass = number + 1 == self.config.gradient_accumulation
+                    yield send_to_device(next(stream), self.accelerator.device)
+                self._bar.update(1)
+                self._save_when_due()
+        finally:
+            self._bar.close()
+
+    def update(self, losses: Mapping[str, Tensor], batch: Batch) -> None:
+        """Backpropagate the sum of the losses and, on the last pass of a step, move the weights.
+
+        Raises:
+            InputError: If the loss is not finite; the batch's ids are saved beside the run.
+        """
+        total = torch.stack(list(losses.values())).sum()
+        self._check_finite(total, losses, batch)
+        with self._without_exchange():
+            self.accelerator.backward(total / self.config.gradient_accumulation)
+        if not self._is_last_pass:
+            return
+        if self.config.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        set_learning_rate(
+            self.optimizer, learning_rate_factor(self.step, self.total_steps, self.config)
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.progress.step += 1
+
+    def show(self, figures: Mapping[str, float]) -> None:
+        """Show values beside the progress bar."""
+        self.progress.figures |= dict(figures)
+        if self._bar is not None:
+            shown = {name: f"{value:.3f}" for name, value in self.progress.figures.items()}
+            self._bar.set_postfix(shown, refresh=False)
+
+    def delivered_network(self) -> nn.Module:
+        """Return the weights that count: the average where one is kept."""
+        return self.network if self.average is None else self.average.module
+
+    def improves(self, metric: str, value: float) -> bool:
+        """Remember the best value of a metric; say whether this one is it."""
+        if value <= self.progress.best.get(metric, -math.inf):
+            return False
+        self.progress.best[metric] = value
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint; every process takes part."""
+        scratch = self.store.begin(self.step)
+        own = {"random": random_state()}
+        torch.save(own, scratch / f"process-{self.accelerator.process_index}.pt")
+        if self.accelerator.is_main_process:
+            shared: dict[str, Any] = {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            if self.average is not None:
+                shared["average"] = self.average.state_dict()
+            if self.accelerator.scaler is not None:
+                shared["scaler"] = self.accelerator.scaler.state_dict()
+            torch.save(shared, scratch / "shared.pt")
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.store.finish(self.step, self._describe())
+        self.accelerator.wait_for_everyone()
+        self._last_save = time.monotonic()
+
+    def __enter__(self) -> "TrainingRun":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old_handlers[number] = signal.signal(number, self._note_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_signal is not None:
+            raise KeyboardInterrupt
+        self._stop_signal = number
+
+    def _save_when_due(self) -> None:
+        """Save on a signal to any process, or when the main process's clock says so."""
+        wants_stop = self._stop_signal is not None
+        is_due = time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes
+        if self.accelerator.num_processes > 1:
+            flags = torch.tensor([wants_stop, is_due], device=self.accelerator.device).long()
+            wants_stop, is_due = (
+                bool(flag) for flag in self.accelerator.reduce(flags, reduction="sum")
+            )
+        if wants_stop or is_due:
+            self.save()
+        if wants_stop:
+            raise KeyboardInterrupt
+
+    def _without_exchange(self) -> AbstractContextManager[Any]:
+        if self._is_last_pass:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(self.model)
+        return context
+
+    def _check_finite(self, total: Tensor, losses: Mapping[str, Tensor], batch: Batch) -> None:
+        if bool(torch.isfinite(total)):
+            return
+        values = {name: float(loss) for name, loss in losses.items()}
+        ids = {
+            "step": self.step,
+            "losses": {name: str(value) for name, value in values.items()},
+            "image_id": batch.image_id.tolist(),
+            "referent_id": batch.referent_id.tolist(),
+            "expression_id": batch.expression_id.tolist(),
+        }
+        path = self.directory / f"non_finite-{self.accelerator.process_index}.json"
+        path.write_text(json.dumps(ids, indent=2) + "\n")
+        raise InputError(
+            f"The loss is not finite at step {self.step} ({values}); the ids of its batch are in "
+            f"{path}. Lower the learning rate or clip gradients; the last checkpoint is whole."
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "num_processes": self.accelerator.num_processes,
+            "tracker_id": self.progress.tracker_id,
+            "best": self.progress.best,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _resume(self) -> Progress:
+        checkpoint = self.store.latest()
+        if checkpoint is None:
+            return Progress()
+        saved = read_progress(checkpoint)
+        _check_fingerprint(saved["fingerprint"], self.fingerprint, checkpoint)
+        shared = read_tensors(checkpoint / "shared.pt")
+        self.network.load_state_dict(shared["network"])
+        self.optimizer.load_state_dict(shared["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(shared["average"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(shared["scaler"])
+        own = checkpoint / f"process-{self.accelerator.process_index}.pt"
+        if own.is_file():
+            restore_random_state(read_tensors(own)["random"])
+        return Progress(
+            step=saved["step"], tracker_id=saved["tracker_id"], best=dict(saved["best"])
+        )
+
+
+def _make_average(network: nn.Module, config: TrainingConfig) -> AveragedModel | None:
+    if config.ema_decay is None:
+        return None
+    return AveragedModel(
+        network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+    )
+
+
+def _check_fingerprint(found: dict[str, Any], wanted: dict[str, Any], checkpoint: Path) -> None:
+    different = sorted(key for key in set(found) | set(wanted) if found.get(key) != wanted.get(key))
+    if different:
+        detail = ", ".join(f"{key}: {found.get(key)} -> {wanted.get(key)}" for key in different[:5])
+        raise InputError(
+            f"{checkpoint} was made with other settings ({detail}); choose another RUN, restore "
+            f"the settings, or remove {checkpoint.parent}."
+        )

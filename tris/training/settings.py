@@ -1,0 +1,62 @@
+"""How a network is trained; one dataclass for every stage."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Defaults are the published TRIS settings (section 4.1).
+
+    Attributes:
+        global_batch_size: Items per optimiser step over all processes; each takes its share.
+        sampling: An item is a referent with one random sentence (``referents``, as published), or
+            an image with several of its sentences (``images``).
+        sentences_per_image: At most so many with ``sampling="images"``.
+        epochs: Passes over the training items; ignored where ``steps`` is given.
+        steps: Optimiser steps, or None.
+        learning_rate: Of parameter groups with scale 1.
+        weight_decay: Of parameter groups that name none.
+        schedule: ``poly`` = (1 - step / steps) ** power, ``cosine``, or ``constant``.
+        power: Exponent of ``poly``.
+        warmup_steps: Linear rise from 0.
+        clip_norm: Largest gradient norm, or None.
+        gradient_accumulation: Passes per optimiser step; stage 1 then compares each image with
+            the texts of one pass only.
+        precision: ``auto`` = bf16 where the processor computes in it, else fp32.
+        sync_batch_norm: Batch statistics over all processes (GPUs only).
+        compile: `torch.compile` the network.
+        ema_decay: Keep an exponential moving average of the weights and deliver that, or None.
+        num_workers: Loader workers per process; the batches do not depend on it.
+        checkpoint_minutes: Save at least so often.
+        keep_checkpoints: Older ones are removed.
+        evaluate_every: Steps between evaluations on the validation split; 0 = once an epoch,
+            None = never.
+        select: Which weights are delivered: the ``last``, or the best on the validation split.
+        log_every: Steps between logged values.
+    """
+
+    global_batch_size: int = 48
+    sampling: Literal["referents", "images"] = "referents"
+    sentences_per_image: int = 9
+    epochs: float = 15.0
+    steps: int | None = None
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: float = 0.9
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    gradient_accumulation: int = 1
+    precision: Precision = "fp32"
+    sync_batch_norm: bool = False
+    compile: bool = False
+    ema_decay: float | None = None
+    num_workers: int = 4
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+    evaluate_every: int | None = 0
+    select: Literal["last", "mean_iou", "peak_in_mask_accuracy"] = "mean_iou"
+    log_every: int = 20
