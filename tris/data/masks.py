@@ -156,6 +156,12 @@ def rle_area(rle: dict[str, Any]) -> int:
     return int(coco.area(_as_bytes(check_rle(rle))))
 
 
+def rle_size(rle: dict[str, Any]) -> tuple[int, int]:
+    """Return height, width."""
+    check_rle(rle)
+    return int(rle["size"][0]), int(rle["size"][1])
+
+
 def rle_to_box(rle: dict[str, Any]) -> tuple[float, float, float, float] | None:
     """Return x, y, width, height of the smallest box; None where the mask is empty."""
     x, y, width, height = (float(value) for value in coco.toBbox(_as_bytes(check_rle(rle))))
