@@ -29,14 +29,14 @@ def draw_overlay(
     *,
     peak: tuple[int, int] | None = None,
     color: Colour = PREDICTION_COLOUR,
-    alpha: float = 0.5,
+    alpha: float = 0.4,
 ) -> Image:
     """Return the photograph with the mask tinted and outlined, and everything else dimmed.
 
     Args:
         image: RGB.
         mask: True or 1 = object; `IGNORE_INDEX` = undecided, drawn as grey hatching.
-        peak: x, y of the response's peak in pixels of ``image``, drawn as a cross-hair.
+        peak: x, y of the map's peak in pixels of ``image``; marked with a ring.
         color: RGB of the object.
         alpha: Share of the colour inside the object, in [0, 1].
 
@@ -51,7 +51,7 @@ def draw_overlay(
     _hatch(drawn, ignored)
     _outline(drawn, foreground, color)
     if peak is not None:
-        _mark(drawn, peak)
+        return mark_peak(drawn, peak)
     return drawn
 
 
@@ -85,6 +85,18 @@ def peak_of(response: Float[np.ndarray, "h w"], size: tuple[int, int]) -> tuple[
     rows, columns = response.shape
     row, column = divmod(int(np.argmax(response)), columns)
     return int((column + 0.5) * size[1] / columns), int((row + 0.5) * size[0] / rows)
+
+
+def mark_peak(image: Image, peak: tuple[int, int]) -> Image:
+    """Return the image with a ring and a dot at x, y: dark, light, colour, so on any ground."""
+    drawn = image.copy()
+    thickness = _line_width(drawn)
+    radius = max(4, round(0.028 * max(drawn.shape[:2])))
+    for color, extra in ((_BLACK, 4), (_WHITE, 2), (PEAK_COLOUR, 0)):
+        cv2.circle(drawn, peak, radius, color, thickness + extra, cv2.LINE_AA)
+    for color, size in ((_WHITE, thickness + 1), (PEAK_COLOUR, thickness)):
+        cv2.circle(drawn, peak, size, color, cv2.FILLED, cv2.LINE_AA)
+    return drawn
 
 
 def _check_same_size(image: Image, mask: Mask) -> None:
@@ -128,16 +140,6 @@ def _outline(drawn: Image, foreground: Bool[np.ndarray, "height width"], color: 
     cv2.drawContours(drawn, contours, -1, color, thickness, cv2.LINE_AA)
 
 
-def _mark(drawn: Image, peak: tuple[int, int]) -> None:
-    """Draw a ring with a dot, dark under light under colour, readable on any ground."""
-    thickness = _line_width(drawn)
-    radius = max(4, round(0.028 * max(drawn.shape[:2])))
-    for color, extra in ((_BLACK, 4), (_WHITE, 2), (PEAK_COLOUR, 0)):
-        cv2.circle(drawn, peak, radius, color, thickness + extra, cv2.LINE_AA)
-    for color, size in ((_WHITE, thickness + 1), (PEAK_COLOUR, thickness)):
-        cv2.circle(drawn, peak, size, color, cv2.FILLED, cv2.LINE_AA)
-
-
 def _line_width(image: Image) -> int:
     longest: int = max(image.shape[:2])
-    return max(1, round(longest / 240))
+    return max(1, round(longest / 160))

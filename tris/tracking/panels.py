@@ -34,7 +34,7 @@ class GalleryItem:
         label: Pseudo-label: 0, 1, 255 = ignore; original pixels.
         prediction: Stage-2 mask; original pixels.
         truth: Ground truth; original pixels.
-        peak: x, y of the response's peak; original pixels.
+        peak: x, y of the peak of the prediction's logits; original pixels.
         numbers: Figures of this sentence, for example ``{"label_iou": 0.8}``; fractions.
     """
 

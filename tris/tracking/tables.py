@@ -38,9 +38,9 @@ def final_table(metrics: StepMetrics | Sequence[Run], *, markdown: bool = False)
     for split in splits_of(runs):
         tables = final_tables(runs, split)
         texts.extend(_markdown(table) if markdown else _plain(table) for table in tables)
-        note = ceiling_note(runs, split)
-        if note:
-            texts.append(note + "\n")
+        share = share_of_ceiling(runs, split)
+        if share is not None:
+            texts.append(f"The segmenter reaches {percent(share):.1f} % of the ceiling's mIoU.\n")
     return "\n".join(texts) if texts else "Nothing has been evaluated yet.\n"
 
 
@@ -92,15 +92,14 @@ def types_of(runs: Sequence[Run], split: str) -> list[str]:
     return list(dict.fromkeys(kind for types in by_type for kind in types))
 
 
-def ceiling_note(runs: Sequence[Run], split: str) -> str:
-    """Return how much of the ceiling's mean IoU the segmenter reaches; empty if unknown."""
+def share_of_ceiling(runs: Sequence[Run], split: str) -> float | None:
+    """Return the segmenter's mean IoU over the ceiling's; None if one is unknown."""
     reached, ceiling = (
         summarise(runs, step, split).get("mean_iou") for step in ("segmenter", "ceiling")
     )
     if reached is None or ceiling is None or ceiling.mean == 0:
-        return ""
-    share = percent(reached.mean / ceiling.mean)
-    return f"From text alone, the segmenter reaches {share:.1f} % of the ceiling's mIoU."
+        return None
+    return reached.mean / ceiling.mean
 
 
 def cell(summary: Summary | None) -> str:

@@ -1,0 +1,150 @@
+"""Figures of the report: the headline numbers and the table of each split."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tris.tracking.names import METRICS, STEPS, percent
+from tris.tracking.runs import Group, Run, Summary, summarise
+from tris.tracking.tables import (
+    MAIN_METRICS,
+    NOTHING,
+    TYPE_METRICS,
+    share_of_ceiling,
+    splits_of,
+    steps_of,
+    types_of,
+)
+
+NUM_COLOURS = 6
+
+
+class Column(NamedTuple):
+    """A column of the table: its title, the figure it shows, whether a group of columns begins."""
+
+    title: str
+    key: str
+    starts_group: bool
+
+
+class Cell(NamedTuple):
+    """A figure as text."""
+
+    value: str
+    spread: str
+    starts_group: bool
+
+
+class Row(NamedTuple):
+    """Figures of one group of runs."""
+
+    title: str
+    colour: int
+    cells: list[Cell]
+
+
+class Step(NamedTuple):
+    """Rows of one step of the pipeline; ``kind`` chooses the style."""
+
+    title: str
+    kind: str
+    rows: list[Row]
+
+
+class SplitTable(NamedTuple):
+    """All figures of one split."""
+
+    split: str
+    metrics: list[str]
+    types: list[str]
+    columns: list[Column]
+    steps: list[Step]
+
+
+class Figure(NamedTuple):
+    """One large number."""
+
+    name: str
+    value: str
+    spread: str
+    note: str
+
+
+class Headline(NamedTuple):
+    """The numbers to see first, of one group of runs."""
+
+    title: str
+    figures: list[Figure]
+
+
+def headlines(groups: Sequence[Group]) -> list[Headline]:
+    """Return the large numbers of every group that has some."""
+    found = [Headline(group.title, _headline_figures(group.runs)) for group in groups]
+    return [one for one in found if one.figures]
+
+
+def split_table(groups: Sequence[Group], split: str) -> SplitTable:
+    """Return the table of one split: a row for each group within each step."""
+    runs = [run for group in groups for run in group.runs]
+    types = types_of(runs, split)
+    steps = steps_of(runs, split)
+    known = {key for step in steps for key in summarise(runs, step, split)}
+    metrics = [name for name in METRICS if name in known or name in MAIN_METRICS]
+    columns = [Column(METRICS[name], name, False) for name in metrics]
+    for kind in types:
+        columns += [
+            Column(METRICS[name], f"{kind}/{name}", number == 0)
+            for number, name in enumerate(TYPE_METRICS)
+        ]
+    rows = [_step(groups, step, split, columns) for step in steps]
+    return SplitTable(split, [METRICS[name] for name in metrics], types, columns, rows)
+
+
+def _step(groups: Sequence[Group], step: str, split: str, columns: Sequence[Column]) -> Step:
+    rows = []
+    for number, group in enumerate(groups):
+        figures = summarise(group.runs, step, split)
+        cells = [_cell(figures.get(column.key), column) for column in columns]
+        if figures:
+            rows.append(Row(group.title, number % NUM_COLOURS, cells))
+    kind = "baseline" if step.startswith("baseline") else step
+    return Step(STEPS.get(step, step).strip(), kind, rows)
+
+
+def _cell(summary: Summary | None, column: Column) -> Cell:
+    if summary is None:
+        return Cell(NOTHING, "", column.starts_group)
+    return Cell(f"{percent(summary.mean):.1f}", _spread(summary), column.starts_group)
+
+
+def _spread(summary: Summary) -> str:
+    return "" if summary.spread is None else f"±{percent(summary.spread):.1f}"
+
+
+def _headline_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Return the last step's figures, its labels' and its share of the ceiling."""
+    splits = splits_of(runs)
+    if not splits:
+        return []
+    own_steps = [step for step in steps_of(runs, splits[0]) if _is_own_result(step)]
+    if not own_steps:
+        return []
+    last = summarise(runs, own_steps[-1], splits[0])
+    note = f"{STEPS.get(own_steps[-1], own_steps[-1]).strip()}, {splits[0]}"
+    figures = [
+        Figure(METRICS[name], f"{percent(last[name].mean):.1f}", _spread(last[name]), note)
+        for name in ("mean_iou", "peak_in_mask_accuracy")
+        if name in last
+    ]
+    labels = summarise(runs, "labels", splits[0]).get("mean_iou")
+    if labels is not None and own_steps[-1] != "labels":
+        value = f"{percent(labels.mean):.1f}"
+        figures.append(Figure("Label mIoU", value, _spread(labels), f"PRMS + CRF, {splits[0]}"))
+    share = share_of_ceiling(runs, splits[0])
+    if share is not None:
+        value = f"{percent(share):.1f}"
+        figures.append(Figure("Of the ceiling", value, "", "mIoU, against training on true masks"))
+    return figures
+
+
+def _is_own_result(step: str) -> bool:
+    return step != "ceiling" and not step.startswith("baseline")
