@@ -33,9 +33,13 @@ JOBS = {
     "response": "Stage 1: response maps",
     "labels": "Pseudo-labels",
     "segmenter": "Stage 2: segmenter",
+    "ceiling": "Ceiling: true masks",
     "evaluate": "Evaluation",
 }
-"""Folder of a run that holds a ``metrics.jsonl`` -> title, in the order of the pipeline."""
+"""Folder of a run that holds a ``metrics.jsonl`` -> title, in the order of the pipeline.
+
+A segmenter may have a folder of its own name.
+"""
 
 StepMetrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """``metrics.json``: step -> split -> metric (or ``by_type`` -> type -> metric) -> fraction."""

@@ -153,8 +153,10 @@ def _describe(run: Run) -> dict[str, str]:
 
 def _jobs(groups: Sequence[Group]) -> list[Job]:
     jobs = []
-    for name, title in JOBS.items():
-        logged = [run.curves.get(name, {}) for group in groups for run in group.runs]
+    runs = [run for group in groups for run in group.runs]
+    titles = JOBS | {name: name for run in runs for name in run.curves if name not in JOBS}
+    for name, title in titles.items():
+        logged = [run.curves.get(name, {}) for run in runs]
         charts = [_chart(groups, name, key) for key in _chart_keys(logged)]
         if charts:
             jobs.append(Job(title, charts))

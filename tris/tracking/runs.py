@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from tris.errors import InputError
 from tris.tracking.local_log import LOG_NAME, read_curves
-from tris.tracking.names import JOBS, StepMetrics
+from tris.tracking.names import StepMetrics
 from tris.tracking.panels import GalleryItem, load_gallery
 
 Curves = dict[str, list[tuple[int, float]]]
-_NO_SETTING = frozenset({"seed", "run", "run_directory", "output"})
-"""Last names of config fields that say which run it is, not how it was trained."""
+_NO_SETTING = ("seed", "tracking")
+"""Parts of a config that change no expected result."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
         directory: The folder.
         name: Name of the config; the folder's name where there is no ``config.json``.
         seed: None where unknown.
-        settings: The config, flat (``optim.lr``), without seed and folders.
+        settings: The config, flat (``optim.lr``), without seed and dashboards.
         metrics: ``metrics.json``; empty where nothing was evaluated yet.
         curves: Per job, per key, (step, value); fractions.
         gallery: Examples.
@@ -74,19 +74,19 @@ def read_run(directory: Path) -> Run:
         raise InputError(f"{directory} is no folder; give the folder of a run (RUN of make).")
     metrics = _read_object(directory / "metrics.json")
     config = _read_object(directory / "config.json")
-    curves = {job: read_curves(directory / job / LOG_NAME) for job in JOBS}
+    curves = {path.parent.name: read_curves(path) for path in directory.glob(f"*/{LOG_NAME}")}
     gallery = load_gallery(directory / "gallery")
     if not (metrics or gallery or any(curves.values())):
         raise InputError(
-            f"{directory} is no run: it has no metrics.json, no gallery and no "
-            f"{'|'.join(JOBS)}/{LOG_NAME}."
+            f"{directory} is no run: it has no metrics.json, no gallery/ and no */{LOG_NAME}; give "
+            f"the folder that a training wrote (RUN of make)."
         )
     _check_metrics(metrics, directory / "metrics.json")
     return Run(
         directory=directory,
         name=str(config.get("name", directory.resolve().name)),
         seed=_find_seed(config),
-        settings=_flatten(config),
+        settings=_flatten({key: config[key] for key in config if key not in _NO_SETTING}),
         metrics=metrics,
         curves={job: curve for job, curve in curves.items() if curve},
         gallery=gallery,
@@ -186,8 +186,6 @@ def _find_seed(config: Mapping[str, Any]) -> int | None:
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if key in _NO_SETTING:
-            continue
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:

@@ -20,7 +20,7 @@ from tris.tracking.names import to_panel
 from tris.tracking.panels import GalleryItem
 from tris.tracking.wandb_login import TrackingConfig, WandbRun, find_mode, open_run
 
-JobType = Literal["pretrain", "response", "labels", "segmenter", "evaluate"]
+JobType = Literal["pretrain", "response", "labels", "segmenter", "ceiling", "evaluate"]
 CLASS_LABELS = {0: "background", 1: "referred object", IGNORE_INDEX: "ignored"}
 _DEFAULT_TRACKING = TrackingConfig()
 _logger = logging.getLogger(__name__)
