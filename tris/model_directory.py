@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import dacite
 import safetensors
@@ -18,9 +18,26 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from tris.errors import InputError
+from tris.files import replace_directory as replace_directory
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound="PretrainedModel")
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that are trained alike.
+
+    Attributes:
+        name: For logs and checkpoints.
+        parameters: Each trainable parameter of the network is in exactly one group.
+        learning_rate_scale: Factor on the run's learning rate.
+        weight_decay: None = the run's weight decay.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    learning_rate_scale: float = 1.0
+    weight_decay: float | None = None
 
 
 class BuildableConfig(Protocol):
@@ -173,17 +190,6 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *, source: str) -> No
             f"missing {missing}, unexpected {unexpected}, of another shape {misshapen}."
         )
     model.load_state_dict(state, strict=True)
-
-
-def replace_directory(new: Path, target: Path) -> None:
-    """Rename a finished folder over ``target``; a reader sees the old or the new one, whole."""
-    if target.exists():
-        graveyard = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.rename(graveyard / "old")
-        new.rename(target)
-        shutil.rmtree(graveyard)
-    else:
-        new.rename(target)
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:

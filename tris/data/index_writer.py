@@ -15,7 +15,7 @@ import pyarrow as pa
 from tris.data.manifest import MANIFEST_NAME, Manifest, SplitFacts, read_manifest, write_manifest
 from tris.data.referent import SCHEMA, Referent, to_row
 from tris.errors import InputError
-from tris.model_directory import replace_directory
+from tris.files import replace_directory
 
 ROWS_PER_BATCH = 512
 
