@@ -1,28 +1,12 @@
 """What every stage-2 network offers, so that trainer, evaluator and `tris predict` serve all."""
 
 import abc
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tris.batch import Batch, InputSpec, SegmenterOutput
-from tris.model_directory import PretrainedModel
-
-
-class ParameterGroup(NamedTuple):
-    """Parameters that are trained alike.
-
-    Attributes:
-        name: For logs and checkpoints.
-        parameters: Each trainable parameter of the network is in exactly one group.
-        learning_rate_scale: Factor on the run's learning rate.
-        weight_decay: None = the run's weight decay.
-    """
-
-    name: str
-    parameters: list[nn.Parameter]
-    learning_rate_scale: float = 1.0
-    weight_decay: float | None = None
+from tris.model_directory import ParameterGroup, PretrainedModel
 
 
 @runtime_checkable

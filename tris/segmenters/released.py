@@ -1,4 +1,4 @@
-"""Released TRIS checkpoints in our names: which config they need, which key becomes which."""
+"""Released TRIS checkpoints in our names: which config they need, which key is which weight."""
 
 import re
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from tris.batch import InputSpec, TokenizerConfig
 from tris.encoders.clip import ClipConfig
 from tris.errors import InputError
 from tris.model_directory import PretrainedModel, load_state
+from tris.response import released as stage_one
 from tris.response.response_net import ResponseNet, ResponseNetConfig
 from tris.segmenters.tris_net import TrisNet, TrisNetConfig
 
@@ -22,28 +23,39 @@ RELEASED_INPUT = InputSpec(
 """ImageNet statistics, and sentences cut at 20 tokens even where the end token is lost: the
 released networks were trained so, and give their own numbers only when fed so."""
 
-_CONV_BLOCK = {"conv": "convolution", "bn": "norm", "relu": "activation"}
-_ATTENTION = {
-    "Wq": "query",
-    "ins_q": "query_norm",
-    "Wk": "key",
-    "Wv": "value",
-    "Ww": "gate",
-    "ins_w": "gate_norm",
-    "Wm": "visual",
-    "Wo": "output",
+_DECODER_NAMES = {"laterals": "reduced_c", "blocks": "output", "heads": "final_seg"}
+_BLOCK_NAMES = {"convolution": "conv", "norm": "bn", "activation": "relu"}
+_ATTENTION_NAMES = {
+    "query": "Wq",
+    "query_norm": "ins_q",
+    "key": "Wk",
+    "value": "Wv",
+    "gate": "Ww",
+    "gate_norm": "ins_w",
+    "visual": "Wm",
+    "output": "Wo",
 }
-_POINTWISE_OVER_WORDS = ("Wk", "Wv", "Ww")
-_PROMPT = {
-    "v_proj1": "visual_query",
-    "v_proj2": "visual_key",
-    "v_proj3": "visual_value",
-    "t_proj1": "text_query",
-    "t_proj2": "text_key",
-    "t_proj3": "text_value",
-    "v_output": "visual_output",
-    "t_output": "text_output",
-}
+
+
+def released_key(key: str) -> str:
+    """Return the released name of one of `TrisNet`'s weights.
+
+    >>> released_key("encoder.clip.visual.conv1.weight")
+    'backbone.visual.conv1.weight'
+    >>> released_key("fusions.0.query_norm.bias")
+    'attention2.ins_q.bias'
+    >>> released_key("decoder.heads.3.0.convolution.weight")
+    'final_seg4.0.conv.weight'
+    """
+    if key.startswith("encoder.clip."):
+        return f"backbone.{key.removeprefix('encoder.clip.')}"
+    part, *names = key.split(".")
+    if part == "fusions":
+        level, name, kind = names
+        return f"attention{int(level) + 2}.{_ATTENTION_NAMES[name]}.{kind}"
+    kind, level, *rest = names
+    released = ".".join(_BLOCK_NAMES.get(name, name) for name in rest)
+    return f"{_DECODER_NAMES[kind]}{int(level) + 1}.{released}"
 
 
 def convert_stage_one(state: State) -> ResponseNet:
@@ -52,10 +64,8 @@ def convert_stage_one(state: State) -> ResponseNet:
     Raises:
         InputError: Lists keys that are missing, left over or of another shape.
     """
-    config = ResponseNetConfig(
-        encoder=_find_encoder(state), input_spec=RELEASED_INPUT, prompt_attention="texts"
-    )
-    return _load(config.build(pretrained=False), _rename_all(state, _rename_stage_one))
+    config = ResponseNetConfig(encoder=_find_encoder(state), input_spec=RELEASED_INPUT)
+    return load_released(config.build(pretrained=False), state, stage_one.released_key)
 
 
 def convert_stage_two(state: State) -> TrisNet:
@@ -65,61 +75,52 @@ def convert_stage_two(state: State) -> TrisNet:
         InputError: Lists keys that are missing, left over or of another shape.
     """
     config = TrisNetConfig(encoder=_find_encoder(state), input_spec=RELEASED_INPUT)
-    renamed = _rename_all(state, _rename_stage_two)
-    for key in state:
-        attention = re.fullmatch(r"attention\d\.(\w+)\.weight", key)
-        if attention and attention[1] in _POINTWISE_OVER_WORDS:
-            renamed[_rename_stage_two(key)] = state[key].flatten(1)
-    return _load(config.build(pretrained=False), renamed)
+    return load_released(config.build(pretrained=False), state, released_key)
+
+
+def load_released(network: Network, state: State, rename: Callable[[str], str]) -> Network:
+    """Fill a network from a released state dict; every key must be used, and none may lack.
+
+    Args:
+        network: Is filled in place.
+        state: Under the released names.
+        rename: Returns the released name of one of the network's weights.
+
+    Raises:
+        InputError: Lists keys that are missing, left over or of another shape.
+    """
+    own = network.state_dict()
+    names = {rename(key): key for key in own}
+    missing, unexpected = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
+    if missing or unexpected:
+        raise InputError(
+            f"The released weights do not fit {type(network).__name__}: missing {missing}, "
+            f"unexpected {unexpected}; check what kind of checkpoint the file is."
+        )
+    renamed = {
+        names[key]: _drop_kernel_axes(value, own[names[key]]) for key, value in state.items()
+    }
+    load_state(network, renamed, source="the released checkpoint")
+    return network.eval()
+
+
+def _drop_kernel_axes(value: Tensor, wanted: Tensor) -> Tensor:
+    """Bring a pointwise convolution over words to the linear layer that it is."""
+    kernel = value.shape[wanted.ndim :]
+    return value.flatten(wanted.ndim - 1) if kernel and set(kernel) == {1} else value
 
 
 def _find_encoder(state: State) -> ClipConfig:
     """Tell RN50 from RN101 by the depth of the third stage: 6 blocks or 23."""
-    depth = len({key.split(".")[3] for key in state if key.startswith("backbone.visual.layer3.")})
-    architectures = {6: "RN50-quickgelu", 23: "RN101-quickgelu"}
-    if depth not in architectures:
-        raise InputError(
-            f"The third stage of `backbone.visual` has {depth} blocks, but released TRIS weights "
-            "have 6 (RN50) or 23 (RN101); name a checkpoint of TRIS itself."
-        )
-    return ClipConfig(architecture=architectures[depth], pretrained="")
-
-
-def _rename_stage_one(key: str) -> str:
-    part, _, rest = key.partition(".")
-    if part == "attn_fusion":
-        name, _, inner = rest.partition(".")
-        return f"prompt.{_PROMPT.get(name, name)}.{inner}"
-    parts = {
-        "backbone": "encoder.clip",
-        "vis_project": "visual_projection",
-        "lan_project": "text_projection",
+    blocks = {
+        found[1]
+        for found in (re.match(r"backbone\.visual\.layer3\.(\d+)\.", key) for key in state)
+        if found
     }
-    return key.replace(part, parts.get(part, part), 1)
-
-
-def _rename_stage_two(key: str) -> str:
-    part, _, rest = key.partition(".")
-    if part == "backbone":
-        return f"encoder.clip.{rest}"
-    numbered = re.fullmatch(r"(attention|reduced_c|output|final_seg)([1-4])", part)
-    if numbered is None:
-        return key
-    kind, number = numbered[1], int(numbered[2])
-    if kind == "attention":
-        return f"fusions.{number - 2}.{_rename_part(rest, _ATTENTION)}"
-    name = {"reduced_c": "laterals", "output": "blocks", "final_seg": "heads"}[kind]
-    return f"decoder.{name}.{number - 1}.{_rename_part(rest, _CONV_BLOCK)}"
-
-
-def _rename_part(key: str, names: dict[str, str]) -> str:
-    return ".".join(names.get(part, part) for part in key.split("."))
-
-
-def _rename_all(state: State, rename: Callable[[str], str]) -> State:
-    return {rename(key): value for key, value in state.items()}
-
-
-def _load(network: Network, state: State) -> Network:
-    load_state(network, state, source="the released checkpoint")
-    return network.eval()
+    architectures = {6: "RN50-quickgelu", 23: "RN101-quickgelu"}
+    if len(blocks) not in architectures:
+        raise InputError(
+            f"The third stage of `backbone.visual` has {len(blocks)} blocks, but released TRIS "
+            "weights have 6 (RN50) or 23 (RN101); name a checkpoint of TRIS itself."
+        )
+    return ClipConfig(architecture=architectures[len(blocks)], pretrained="")
