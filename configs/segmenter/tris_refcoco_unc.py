@@ -8,12 +8,19 @@ val 31.17 / 54.72, testA 32.43 / 65.64, testB 29.56 / 43.40.
 """
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
+from tris.config import SegmenterExperiment
 from tris.segmenters.tris_net import TrisNetConfig
+from tris.training.settings import TrainingConfig
 
 
-def get_config() -> TrisNetConfig:
-    """Return the published network, started from OpenAI's CLIP."""
-    return TrisNetConfig()
+def get_config() -> SegmenterExperiment[TrisNetConfig]:
+    """Return the published network, started from OpenAI's CLIP.
+
+    The released schedule is stepped once an epoch while it counts iterations: a constant rate.
+    """
+    return SegmenterExperiment(
+        network=TrisNetConfig(), training=TrainingConfig(schedule="constant", precision="auto")
+    )
 
 
 def get_debug_config() -> TrisNetConfig:

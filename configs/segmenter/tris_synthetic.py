@@ -10,22 +10,35 @@ Expected: README.md, row "segmenter".
 """
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
-from tris.batch import InputSpec
+from tris.batch import InputSpec, TokenizerConfig
+from tris.config import SegmenterExperiment
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.tris_net import TrisNetConfig
+from tris.training.settings import TrainingConfig
+
+INPUT = InputSpec(
+    image_size=(96, 96),
+    tokenizer=TokenizerConfig(kind="file", path="tokenizer.json", context_length=20),
+)
 
 
-def get_config() -> TrisNetConfig:
-    """Return the network; `stage1_directory` is filled in by the run."""
-    return TrisNetConfig(
-        input_spec=InputSpec(image_size=(96, 96)),
-        starts_from_stage1=True,
-        has_response_input=True,
-        has_coordinate_input=True,
-        decoder_channels=(32, 48, 64, 96),
-        positive_weight=3.0,
-        encoder_learning_rate_scale=0.3,
-    )
+def get_config() -> SegmenterExperiment[TrisNetConfig]:
+    """Return the experiment; the run fills in where stage 1 is."""
+    return SegmenterExperiment(
+        network=TrisNetConfig(
+            input_spec=INPUT,
+            starts_from_stage1=True,
+            has_response_input=True,
+            has_coordinate_input=True,
+            decoder_channels=(32, 48, 64, 96),
+            positive_weight=3.0,
+            encoder_learning_rate_scale=0.3,
+        ),
+        training=TrainingConfig(
+            global_batch_size=32, steps=900, learning_rate=1e-3, precision="auto", num_workers=0,
+            evaluate_every=300, select="last",
+        ),
+    )  # fmt: skip
 
 
 def get_debug_config() -> TrisNetConfig:

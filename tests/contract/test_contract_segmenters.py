@@ -95,7 +95,7 @@ class TestConfigFile:
             assert word in config_module.__doc__
 
     def test_debug_network_is_of_the_same_class(self, config_module):
-        assert type(config_module.get_debug_config()) is type(config_module.get_config())
+        assert type(config_module.get_debug_config()) is type(config_module.get_config().network)
 
 
 class TestForward:
