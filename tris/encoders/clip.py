@@ -106,8 +106,13 @@ class ClipEncoder(PretrainedModel):
         return embedding
 
     def embed_texts(self, token_ids: Int[Tensor, "expr tokens"]) -> Float[Tensor, "expr embed"]:
-        """Return joint embeddings of sentences, not normalised."""
-        return self.encode_words(token_ids)[1]
+        """Return joint embeddings of sentences, not normalised.
+
+        The text tower is causal, so columns behind the last end token are left out: same numbers,
+        less work.
+        """
+        longest = int(token_ids.argmax(dim=-1).max()) + 1
+        return self.encode_words(token_ids[:, :longest])[1]
 
     def _load(self, source: str) -> None:
         path = Path(source)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from tris.batch import Batch, InputSpec, PairResponses, ResponseMaps
 from tris.distributed import gather_rows
 from tris.encoders.clip import ClipConfig, ClipEncoder
-from tris.model_directory import PretrainedModel
+from tris.model_directory import ParameterGroup, PretrainedModel
 from tris.response.bilateral_prompt import BilateralPrompt, PromptAttention
 
 
@@ -97,6 +97,17 @@ class ResponseNet(PretrainedModel):
         )
         return ResponseMaps(logits[batch.image_index, rows], pairs)
 
+    def parameter_groups(self, encoder_scale: float) -> list[ParameterGroup]:
+        """Return CLIP's weights at ``encoder_scale`` of the learning rate, and the rest."""
+        parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                parts[name.startswith("encoder.")].append(parameter)
+        return [
+            ParameterGroup("encoder", parts[True], encoder_scale),
+            ParameterGroup("heads", parts[False]),
+        ]
+
     def project_images(
         self, images: Float[Tensor, "images 3 height width"]
     ) -> Float[Tensor, "images dim h w"]:
@@ -106,7 +117,7 @@ class ResponseNet(PretrainedModel):
 
     def project_texts(self, token_ids: Int[Tensor, "expr tokens"]) -> Float[Tensor, "expr dim"]:
         """Return unit-length text features L (equation 1)."""
-        sentences = self.encoder.encode_words(token_ids)[1]
+        sentences = self.encoder.embed_texts(token_ids)
         return functional.normalize(self.text_projection(sentences), dim=-1)
 
     def _respond_alone(

@@ -2,35 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import nn
 
+from tris.model_directory import ParameterGroup
 from tris.training.settings import TrainingConfig
 
 
-class TrainedAlike(Protocol):
-    """Parameters with a learning-rate scale; `tris.segmenters.contract.ParameterGroup` is one."""
-
-    @property
-    def name(self) -> str:
-        """For logs."""
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What is trained."""
-
-    @property
-    def learning_rate_scale(self) -> float:
-        """Factor on the run's learning rate."""
-
-    @property
-    def weight_decay(self) -> float | None:
-        """None = the run's."""
-
-
-def build_optimizer(groups: Sequence[TrainedAlike], config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimizer(groups: Sequence[ParameterGroup], config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW; each group remembers its full learning rate as ``base_lr``."""
     return torch.optim.AdamW(
         [

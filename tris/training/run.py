@@ -33,6 +33,9 @@ class Batches(Protocol):
         """Yield this process's batches from pass ``start_step`` on, without end."""
 
 
+_FINISHED = "finished.json"
+
+
 @dataclass
 class Progress:
     """Where a run stands; travels in every checkpoint.
@@ -92,6 +95,9 @@ class TrainingRun:
         self.model, self.optimizer = accelerator.prepare(trained, optimizer)
         self.average = _make_average(self.network, config)
         self.progress = self._resume()
+        self._resumed_step = self.step or None
+        self._clock = time.monotonic()
+        self._images_seen = 0
         self._last_save = time.monotonic()
         self._stop_signal: int | None = None
         self._old_handlers: dict[int, Any] = {}
@@ -101,6 +107,16 @@ class TrainingRun:
     def step(self) -> int:
         """Optimiser steps done."""
         return self.progress.step
+
+    @property
+    def resumed_step(self) -> int | None:
+        """Step of the checkpoint that was found, or None."""
+        return self._resumed_step
+
+    @property
+    def is_time_to_log(self) -> bool:
+        """Whether this step's values are wanted."""
+        return self.step % self.config.log_every == 0 or self.is_done
 
     @property
     def is_done(self) -> bool:
@@ -140,6 +156,7 @@ class TrainingRun:
             InputError: If the loss is not finite; the batch's ids are saved beside the run.
         """
         total = torch.stack(list(losses.values())).sum()
+        self._images_seen += len(batch.images) * self.accelerator.num_processes
         self._check_finite(total, losses, batch)
         with self._without_exchange():
             self.accelerator.backward(total / self.config.gradient_accumulation)
@@ -155,6 +172,18 @@ class TrainingRun:
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.progress.step += 1
+
+    def log_values(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the values to log, under ``train/``, and show loss and speed beside the bar."""
+        terms = {name: float(loss.detach()) for name, loss in losses.items()}
+        now = time.monotonic()
+        speed = self._images_seen / max(now - self._clock, 1e-9)
+        self._clock, self._images_seen = now, 0
+        total = sum(terms.values())
+        self.show({"loss": total, "images/s": speed})
+        rates = {f"train/lr_{g['name']}": g["lr"] for g in self.optimizer.param_groups}
+        named = {f"train/{name}": value for name, value in terms.items()}
+        return {"train/loss": total, "train/images_per_second": speed, **named, **rates}
 
     def show(self, figures: Mapping[str, float]) -> None:
         """Show values beside the progress bar."""
@@ -173,6 +202,17 @@ class TrainingRun:
             return False
         self.progress.best[metric] = value
         return True
+
+    def finish(self) -> None:
+        """Note that the delivered weights are written, and drop the checkpoints."""
+        if self.accelerator.is_main_process:
+            finished = {"fingerprint": self.fingerprint, "best": self.progress.best}
+            path = self.directory / _FINISHED
+            scratch = path.with_suffix(".part")
+            scratch.write_text(json.dumps(finished, indent=2) + "\n")
+            scratch.replace(path)
+            self.store.clear()
+        self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
         """Write a checkpoint; every process takes part."""
@@ -281,6 +321,19 @@ class TrainingRun:
         return Progress(
             step=saved["step"], tracker_id=saved["tracker_id"], best=dict(saved["best"])
         )
+
+
+def is_finished(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Say whether this training was finished before.
+
+    Raises:
+        InputError: If it was, with other settings.
+    """
+    path = directory / _FINISHED
+    if not path.is_file():
+        return False
+    _check_fingerprint(json.loads(path.read_text())["fingerprint"], dict(fingerprint), directory)
+    return True
 
 
 def _make_average(network: nn.Module, config: TrainingConfig) -> AveragedModel | None:

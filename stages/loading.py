@@ -1,0 +1,106 @@
+"""How the stages get their batches."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from stages.setup import Stage
+from tris.batch import Batch, InputSpec
+from tris.data.index import Index
+from tris.data.loader import build_loader
+from tris.data.negatives import NegativesConfig, NegativeSampler
+from tris.data.plan import BatchPlan, PlanConfig, evaluation_batches
+from tris.data.samples import ExpressionDataset, LabelSource
+from tris.data.tokens import Tokenizer
+from tris.errors import InputError
+from tris.training.settings import TrainingConfig
+
+
+def make_dataset(
+    stage: Stage,
+    index: Index,
+    spec: InputSpec,
+    tokenizer: Tokenizer,
+    *,
+    targets: Literal["none", "truth"] | LabelSource = "none",
+    num_negatives: int = 0,
+) -> ExpressionDataset:
+    """Return a split's expressions as the experiment wants them read."""
+    data = stage.config.data
+    text: Literal["clean", "raw"] = "clean" if data.text == "sent" else "raw"
+    negatives = NegativeSampler(
+        index,
+        NegativesConfig(count=num_negatives, with_replacement=data.negatives_with_replacement),
+        seed=stage.config.seed,
+        text=text,
+    )
+    return ExpressionDataset(
+        index,
+        spec,
+        tokenizer,
+        targets=targets,
+        text=text,
+        negatives=negatives if num_negatives else None,
+        cache_images=data.cache_images,
+    )
+
+
+class TrainingBatches:
+    """This process's batches of one training, endless, from any step on."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        dataset: ExpressionDataset,
+        config: TrainingConfig,
+        *,
+        one_per_referent: bool = False,
+    ) -> None:
+        """Plan the batches.
+
+        Raises:
+            InputError: If the global batch cannot be shared evenly.
+        """
+        passes = config.gradient_accumulation
+        if config.global_batch_size % passes:
+            raise InputError(
+                f"A global batch of {config.global_batch_size} cannot be split into {passes} equal "
+                "passes; choose a gradient_accumulation that divides it."
+            )
+        self.plan = BatchPlan(
+            dataset.index,
+            PlanConfig(
+                sampling=config.sampling,
+                batch_size=config.global_batch_size // passes,
+                max_expressions_per_image=config.sentences_per_image,
+                one_per_referent=one_per_referent,
+            ),
+            seed=stage.config.seed,
+            process_index=stage.accelerator.process_index,
+            num_processes=stage.accelerator.num_processes,
+        )
+        self._loader = build_loader(dataset, self.plan, num_workers=config.num_workers)
+        steps_of_epochs = round(config.epochs * self.plan.num_steps / passes)
+        self.total_steps = config.steps if config.steps is not None else max(1, steps_of_epochs)
+        self.steps_per_epoch = max(1, self.plan.num_steps // passes)
+
+    def __call__(self, start_step: int) -> Iterator[Batch]:
+        """Yield batches from pass ``start_step`` on."""
+        epoch, within = divmod(start_step, self.plan.num_steps)
+        while True:
+            self.plan.start_at(epoch, within)
+            yield from self._loader
+            epoch, within = epoch + 1, 0
+
+
+def evaluation_loader(
+    stage: Stage, dataset: ExpressionDataset, *, images_per_batch: int, num_workers: int
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield this process's share of a split: running numbers of expressions, and their batch."""
+    batches = evaluation_batches(
+        dataset.index,
+        images_per_batch=images_per_batch,
+        process_index=stage.accelerator.process_index,
+        num_processes=stage.accelerator.num_processes,
+    )
+    loader = build_loader(dataset, batches, num_workers=num_workers)
+    yield from zip(batches, loader, strict=True)

@@ -1,0 +1,95 @@
+"""Make the index that training reads: the embedded data set, or official files."""
+
+import shutil
+from pathlib import Path
+
+from stages.setup import Stage, start_stage
+from tris.data.index import open_index
+from tris.data.prepare.refer import prepare_refer
+from tris.data.synthetic import is_synthetic_written, write_synthetic
+from tris.errors import InputError, exits_cleanly
+
+
+@exits_cleanly
+def main() -> None:
+    """Write ``RUN/data`` (embedded set only), ``RUN/index`` and ``RUN/index_with_masks``."""
+    stage = start_stage("Prepare the data of a run.")
+    if stage.is_main:
+        prepare(stage)
+    stage.accelerator.wait_for_everyone()
+    stage.accelerator.end_training()
+
+
+def prepare(stage: Stage) -> None:
+    """Make what is missing; a finished index of the same files is left as it is."""
+    source, images = find_source(stage)
+    for index, keeps_masks in (
+        (stage.folders.index, False),
+        (stage.folders.index_with_masks, True),
+    ):
+        if (index / "index.json").is_file():
+            stage.say(f"{index} is there already.")
+            continue
+        data = stage.config.data
+        prepare_refer(
+            dataset=data.dataset,
+            source=source,
+            images=images,
+            out=index,
+            split_by=data.split_by,
+            keep_training_masks=keeps_masks,
+        )
+    for split in (stage.config.data.train_split, *stage.config.data.evaluation_splits):
+        index_of_split = open_index(stage.folders.index, split)
+        stage.say(
+            f"{split}: {len(index_of_split)} referents, {index_of_split.num_expressions} "
+            f"expressions, masks {'kept' if index_of_split.has_masks else 'left out'}"
+        )
+
+
+def find_source(stage: Stage) -> tuple[Path, Path]:
+    """Return the folders of the official files and of the images.
+
+    Raises:
+        InputError: If real data are wanted and ``--data`` does not name them.
+    """
+    synthetic = stage.config.data.synthetic
+    if synthetic is None:
+        return find_official(stage.data, stage.config.data.dataset)
+    folder = stage.folders.data
+    if not is_synthetic_written(synthetic, folder):
+        for made in (folder, stage.folders.index, stage.folders.index_with_masks):
+            shutil.rmtree(made, ignore_errors=True)
+        stage.say(f"Drawing the embedded data set into {folder} ...")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_synthetic(synthetic, folder)
+    return folder, folder / "images"
+
+
+def find_official(data: Path | None, dataset: str) -> tuple[Path, Path]:
+    """Return source and image folder below ``--data`` (REFER's layout, or TRIS's).
+
+    Raises:
+        InputError: If the folder or the images are not there.
+    """
+    if data is None:
+        raise InputError(
+            f"{dataset} needs its official files: pass DATA=folder (make) or --data folder."
+        )
+    if not data.is_dir():
+        raise InputError(f"There is no folder {data}; DATA must hold {dataset}/ and images/.")
+    places = (
+        data / "images" / "mscoco" / "images" / "train2014",
+        data / "images" / "train2014",
+        data / "train2014",
+        data / "images",
+    )
+    for place in places:
+        if place.is_dir():
+            return data, place
+    wanted = ", ".join(str(place.relative_to(data)) for place in places)
+    raise InputError(f"{data} has no image folder; looked for {wanted}.")
+
+
+if __name__ == "__main__":
+    main()

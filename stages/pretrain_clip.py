@@ -1,0 +1,98 @@
+"""Stage 0: a small CLIP from images and sentences, only where no pretrained one can be had."""
+
+import dataclasses
+
+from torch import nn
+
+from stages.loading import TrainingBatches, make_dataset
+from stages.setup import Stage, start_stage
+from tris.config import PretrainConfig, to_json
+from tris.data.index import open_index
+from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
+from tris.encoders.clip import ClipEncoder
+from tris.errors import exits_cleanly
+from tris.model_directory import ParameterGroup
+from tris.response.contrastive import contrastive_losses
+from tris.tracking.wandb_run import Tracker
+from tris.training.optim import build_optimizer
+from tris.training.run import TrainingRun, is_finished
+from tris.training.wrapped import NetworkWithLoss
+
+
+@exits_cleanly
+def main() -> None:
+    """Train ``RUN/clip``; nothing is done where it is there, or where weights are named."""
+    stage = start_stage("Stage 0: train a small CLIP.", training="pretrain.training")
+    config = stage.config.pretrain
+    if config is None:
+        stage.say(f"Stage 0 is not needed: {stage.config.name} names pretrained weights.")
+    elif is_finished(stage.folders.job("pretrain"), fingerprint(stage)):
+        stage.say(f"{stage.folders.clip} is there already.")
+    else:
+        train(stage, config)
+    stage.accelerator.end_training()
+
+
+def train(stage: Stage, config: PretrainConfig) -> None:
+    """Contrast images with sentences (see `tris.response.contrastive`)."""
+    accelerator = stage.accelerator
+    index = open_index(stage.folders.index, stage.config.data.train_split)
+    sentences = (sentence for referent in index for sentence in referent.sentences)
+    asset = train_word_tokenizer(sentences, vocabulary_size=config.vocabulary_size)
+    spec = config.encoder.input_spec
+    tokenizer = build_tokenizer(spec.tokenizer, assets={TOKENIZER_FILE: asset})
+    encoder = ClipEncoder(
+        dataclasses.replace(config.encoder, vocabulary_size=tokenizer.vocabulary_size)
+    )
+    encoder.assets[TOKENIZER_FILE] = asset
+
+    dataset = make_dataset(stage, index, spec, tokenizer)
+    batches = TrainingBatches(stage, dataset, config.training, one_per_referent=True)
+    trained = NetworkWithLoss(
+        encoder, lambda network, batch: contrastive_losses(network, batch, config.losses)
+    )
+    optimizer = build_optimizer(
+        [ParameterGroup("clip", list(encoder.parameters()))], config.training
+    )
+    run = TrainingRun(
+        accelerator, trained, optimizer,
+        config=config.training, total_steps=batches.total_steps,
+        directory=stage.folders.job("pretrain"),
+        fingerprint=fingerprint(stage),
+    )  # fmt: skip
+    with (
+        run,
+        Tracker.start(
+            accelerator, group=stage.config.name, job_type="pretrain", run_id=run.progress.tracker_id,
+            config=to_json(stage.config), directory=run.directory, resumed_step=run.resumed_step,
+            tracking=stage.config.tracking,
+        ) as tracker,
+    ):  # fmt: skip
+        run.progress.tracker_id = tracker.run_id
+        run.model.train()
+        for batch in run.batches(batches):
+            losses = run.model(batch)
+            run.update(losses, batch)
+            if run.is_time_to_log:
+                tracker.log_metrics(run.log_values(losses), run.step)
+        if stage.is_main:
+            deliver(run.delivered_network(), stage)
+        run.finish()
+    stage.say(f"Stage 0 is done: {stage.folders.clip}")
+
+
+def fingerprint(stage: Stage) -> dict[str, object]:
+    """Return the settings that the delivered CLIP depends on."""
+    return to_json({"seed": stage.config.seed, "data": stage.config.data,
+                    "pretrain": stage.config.pretrain})  # fmt: skip
+
+
+def deliver(trained: nn.Module, stage: Stage) -> None:
+    """Write the model directory."""
+    if not isinstance(trained, NetworkWithLoss) or not isinstance(trained.network, ClipEncoder):
+        raise TypeError(f"Stage 0 trains a CLIP, not a {type(trained).__name__}.")
+    trained.network.save_pretrained(stage.folders.clip)
+
+
+if __name__ == "__main__":
+    main()
