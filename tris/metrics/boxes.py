@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from pycocotools import mask as coco
 from torchvision.ops import nms
 
-from tris.metrics.rle import Rle, area, enclosing_box, to_dense
+from tris.metrics.rle import Rle, area, enclosing_box
 from tris.metrics.scoring import Scored, weighted_mean
 
 Box = tuple[int, int, int, int]
@@ -33,18 +34,15 @@ class Overlap(NamedTuple):
     union: int
 
 
-def overlap(first: Box, second: Box) -> Overlap:
-    """Return the overlap of two boxes whose far corners are exclusive."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    intersection = max(width, 0) * max(height, 0)
-    return Overlap(intersection, _area(first) + _area(second) - intersection)
-
-
 def best_overlap(boxes: Sequence[Box], targets: Sequence[Box]) -> Overlap:
-    """Return the pair with the highest IoU; there must be one of each."""
-    pairs = [overlap(box, target) for box in boxes for target in targets]
-    return max(pairs, key=lambda pair: pair.intersection / max(pair.union, 1))
+    """Return the pair with the highest IoU, the first of equals; there must be one of each."""
+    ours, theirs = np.array(boxes)[:, None], np.array(targets)[None]
+    near, far = np.maximum(ours, theirs)[..., :2], np.minimum(ours, theirs)[..., 2:]
+    intersection = (far - near).clip(min=0).prod(axis=-1)
+    areas = [(corners[..., 2:] - corners[..., :2]).prod(axis=-1) for corners in (ours, theirs)]
+    union = areas[0] + areas[1] - intersection
+    best = int(np.argmax(intersection / np.maximum(union, 1)))
+    return Overlap(int(intersection.flat[best]), int(union.flat[best]))
 
 
 def generate_boxes(mask: Rle) -> list[Box]:
@@ -65,7 +63,7 @@ def generate_boxes(mask: Rle) -> list[Box]:
     if frame is None or area(mask) == height * width:
         return [FALLBACK_BOX]
     x, y, right, bottom = frame
-    inside = to_dense(mask)[y:bottom, x:right].astype(np.uint8)
+    inside = np.ascontiguousarray(coco.decode(mask)[y:bottom, x:right])
     return [box for box, _ in _boxes_of_contours(inside, offset=(x, y))]
 
 
@@ -108,10 +106,6 @@ def box_metrics(scored: Scored) -> dict[str, float]:
 def _box_iou(scored: Scored, which: str) -> Float[np.ndarray, "expr"]:
     intersection = np.where(scored.is_dropped, 0, scored.column(f"{which}_intersection"))
     return np.asarray(intersection / np.maximum(scored.column(f"{which}_union"), 1))
-
-
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _boxes_of_contours(

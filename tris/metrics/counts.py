@@ -7,7 +7,7 @@ from jaxtyping import Int64
 
 from tris.data.masks import check_rle, empty_rle, encode_mask
 from tris.errors import InputError
-from tris.metrics.boxes import best_overlap, generate_boxes, overlap
+from tris.metrics.boxes import best_overlap, generate_boxes
 from tris.metrics.point import Number, is_in_a_box
 from tris.metrics.rle import (
     Rle,
@@ -107,8 +107,7 @@ def _as_rles(
                 f"the masks of one expression are {height} x {width} and {other_height} x "
                 f"{other_width} pixels (height x width): predict in original pixels."
             )
-    nothing = empty_rle(height, width)
-    return ours or nothing, theirs or nothing
+    return ours or empty_rle(height, width), theirs or empty_rle(height, width)
 
 
 def _as_rle(mask: Mask | None) -> Rle | None:
@@ -150,7 +149,7 @@ def _with_boxes(counts: Counts, prediction: Rle, target: Rle, boxes: TargetBoxes
     true_box = enclosing_box(target)
     if true_box is None:
         return counts
-    common = overlap(enclosing_box(prediction) or (0, 0, 0, 0), true_box)
+    common = best_overlap([enclosing_box(prediction) or (0, 0, 0, 0)], [true_box])
     return counts._replace(box_intersection=common.intersection, box_union=common.union)
 
 

@@ -46,6 +46,7 @@ class Scorer:
         self._is_seen = np.zeros(index.num_expressions, dtype=bool)
         self._sequences: dict[str, int] = {}
         self._saliency = SaliencyMean()
+        self._last: tuple[int, Referent] | None = None
         self.num_extra = 0
 
     def add(self, prediction: Prediction) -> None:
@@ -122,7 +123,9 @@ class Scorer:
 
     def _referent(self, expression: int) -> tuple[Referent, int]:
         row, position = self._index.expression_row(expression)
-        return self._index[row], position
+        if self._last is None or self._last[0] != row:
+            self._last = row, self._index[row]
+        return self._last[1], position
 
     def _count(self, expression: int, prediction: Prediction) -> None:
         referent, position = self._referent(expression)
