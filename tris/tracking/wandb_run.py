@@ -69,20 +69,21 @@ class Tracker:
         run_id = run_id or secrets.token_hex(4)
         if not accelerator.is_main_process:
             return cls(run_id="", log=None)
-        log = LocalLog(directory / LOG_NAME, resumed_step=resumed_step)
         mode = find_mode() if tracking.tracking == "wandb" else "disabled"
-        if mode == "disabled":
-            return cls(run_id=run_id, log=log)
-        arguments = {
-            "id": run_id,
-            "name": f"{group}-{job_type}",
-            "group": group,
-            "job_type": job_type,
-            "dir": str(directory),
-        }
-        run = open_run(accelerator, tracking, mode, config=config, arguments=arguments)
-        run.define_metric("step")
-        run.define_metric("*", step_metric="step")
+        run = None
+        if mode != "disabled":
+            directory.mkdir(parents=True, exist_ok=True)
+            arguments = {
+                "id": run_id,
+                "name": f"{group}-{job_type}",
+                "group": group,
+                "job_type": job_type,
+                "dir": str(directory),
+            }
+            run = open_run(accelerator, tracking, mode, config=config, arguments=arguments)
+            run.define_metric("step")
+            run.define_metric("*", step_metric="step")
+        log = LocalLog(directory / LOG_NAME, resumed_step=resumed_step)
         return cls(run_id=run_id, log=log, run=run)
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
