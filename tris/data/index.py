@@ -127,9 +127,15 @@ def _map_batches(path: Path) -> list[Any]:
 
 
 def _expressions_per_row(batches: list[Any]) -> list[int] | np.ndarray:
-    """Read list lengths off Arrow's offsets: no Python object per row."""
-    lengths = [np.diff(batch.column("expression_ids").offsets.to_numpy()) for batch in batches]
+    """Read list lengths off Arrow's offsets: no Python object per row, and no pandas."""
+    lengths = [np.diff(_list_offsets(batch.column("expression_ids"))) for batch in batches]
     return np.concatenate(lengths) if lengths else []
+
+
+def _list_offsets(column: pa.ListArray) -> np.ndarray:
+    """Return the buffer itself; Arrow's ``to_numpy`` would load pandas, 45 MB."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)
+    return offsets[column.offset : column.offset + len(column) + 1]
 
 
 def _starts(lengths: list[int] | np.ndarray) -> np.ndarray:

@@ -55,8 +55,8 @@ class Manifest:
         skipped_images: Photographs that cannot be used, and why, by file name.
         left_out: Referents and sentences that are not in the index, one line each.
         warnings: What a person should know before trusting figures from this index.
-        overlaps: Photographs that a training split of another index holds too, by what was
-            compared.
+        overlaps: Photographs in common with another index (COCO's ids, else file names), by what
+            was compared.
         options: Settings that change what is written (``overlapping_polygons``, ``seed``, ...).
         format: Says that this is such a manifest.
         format_version: Of the Arrow columns.

@@ -142,7 +142,11 @@ def _note(
             else []
         ),
         *([f"{ids.renumbered:,} ids came twice and were renumbered."] if ids.renumbered else []),
-        *(f"{what}: {len(names):,} photographs." for what, names in writer.overlaps.items()),
+        *(
+            f"{what} have {len(names):,} photographs in common."
+            for what, names in writer.overlaps.items()
+            if names
+        ),
     ]
 
 

@@ -68,6 +68,9 @@ def read_grouped(
         raise InputError(f"No sentence in {source} is repeated for two photographs of a split.")
     if with_negatives:
         groups = _draw_negatives(groups, random.Random(seed))
+        for group in groups:
+            if len(group.negatives) < len(group.positives):
+                base.log.mend("groups have fewer negatives than positives: their split is small")
     log = base.log
 
     def make_drafts() -> Iterator[Draft]:

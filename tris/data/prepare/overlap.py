@@ -51,18 +51,15 @@ class Overlaps:
             self._splits.setdefault(split, set()).add(key)
 
     def found(self, training_splits: Iterable[str]) -> dict[str, list[str]]:
-        """Return the shared photographs by a sentence that says who shares them."""
+        """Return the shared photographs by what was compared; none shared = an empty list."""
         shared: dict[str, list[str]] = {}
         for name, (training, held_out) in self._others.items():
             for split, keys in self._splits.items():
                 if split in training_splits:
-                    what = f"{split} shares photographs with the held-out splits of {name}"
-                    common = keys & held_out
+                    what, common = f"{split} and the held-out splits of {name}", keys & held_out
                 else:
-                    what = f"{split} shares photographs with the training split of {name}"
-                    common = keys & training
-                if common:
-                    shared[what] = sorted(common, key=lambda key: (len(key), key))
+                    what, common = f"{split} and the training split of {name}", keys & training
+                shared[what] = sorted(common, key=lambda key: (len(key), key))
         return shared
 
 
