@@ -8,16 +8,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 import torch
 from jaxtyping import Bool, Int
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
-from transformers import BertTokenizerFast
 
 from tris.batch import TokenizerConfig
 from tris.errors import InputError
@@ -61,13 +61,13 @@ class Tokenizer:
         with an error there), then cut blindly, so that the end token is lost too.
         """
         length = self.config.context_length
-        ids = torch.full((len(sentences), length), self.padding_id, dtype=torch.long)
-        mask = torch.zeros((len(sentences), length), dtype=torch.bool)
+        ids = np.full((len(sentences), length), self.padding_id, np.int64)
+        lengths = np.zeros((len(sentences), 1), np.int64)
         for row, sentence in enumerate(sentences):
             tokens = self.encode(sentence)
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = True
-        return ids, mask
+            ids[row, : len(tokens)] = tokens
+            lengths[row] = len(tokens)
+        return torch.from_numpy(ids), torch.from_numpy(np.arange(length) < lengths)
 
     def encode(self, sentence: str) -> list[int]:
         """Return the ids of one sentence, not padded, at most ``context_length``."""
@@ -138,6 +138,7 @@ def train_word_tokenizer(sentences: Iterable[str], *, vocabulary_size: int) -> b
     return str(tokenizer.to_str(pretty=True)).encode()
 
 
+@lru_cache(maxsize=1 << 16)
 def text_id(sentence: str) -> int:
     """Return a 63-bit hash of the sentence, equal for equal words.
 
@@ -171,6 +172,8 @@ def _clip_tokenizer(config: TokenizerConfig) -> Tokenizer:
 
 
 def _bert_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    from transformers import BertTokenizerFast  # here, because importing it takes seconds
+
     name = config.path or "bert-base-uncased"
     try:
         bert = BertTokenizerFast.from_pretrained(name)

@@ -1,0 +1,178 @@
+"""Which expressions make up which batch: pure functions of seed, epoch, step and process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tris.data.draws import draw
+from tris.data.index import Index
+from tris.errors import InputError
+
+
+class Item(NamedTuple):
+    """One expression of a batch.
+
+    Attributes:
+        expression: Running number in the split.
+        epoch: Of training; fixes the random choices that go with the expression.
+    """
+
+    expression: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """How training batches are made.
+
+    Attributes:
+        sampling: ``referents`` = every referent once per epoch, with one random sentence;
+            ``images`` = every image once per epoch, with its sentences.
+        batch_size: Referents (or images) of a batch over all processes together.
+        max_expressions_per_image: With ``images``: most sentences of an image, drawn anew each
+            epoch; 0 = all.
+        drop_last: Leave out the last batch where it is not full.
+        one_per_referent: With ``images``: one random sentence of each of its referents.
+    """
+
+    sampling: Literal["referents", "images"] = "referents"
+    batch_size: int = 48
+    max_expressions_per_image: int = 0
+    drop_last: bool = True
+    one_per_referent: bool = False
+
+
+class BatchPlan:
+    """This process's part of every training batch.
+
+    The global batch does not depend on the number of processes: with P processes, the parts of
+    all, in the order of their numbers, are the batch of one process. Iterating gives the steps of
+    one epoch from `start_at` on, so that an interrupted epoch goes on where it stopped.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        config: PlanConfig,
+        *,
+        seed: int,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        """Make the plan.
+
+        Raises:
+            InputError: If the batch cannot be split evenly, or the split is too small for one.
+        """
+        self.config, self.seed = config, seed
+        self.process_index, self.num_processes = process_index, num_processes
+        self._index = index
+        self._epoch, self._start_step = 0, 0
+        self._images = _expressions_of_images(index) if config.sampling == "images" else []
+        self._num_units = len(self._images) if config.sampling == "images" else len(index)
+        self._check()
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of a whole epoch."""
+        full, rest = divmod(self._num_units, self.config.batch_size)
+        return full + (rest > 0 and not self.config.drop_last)
+
+    @property
+    def shares_images(self) -> bool:
+        """Whether the sentences of an image share one row of it; random pairs do not."""
+        return self.config.sampling == "images"
+
+    def start_at(self, epoch: int, step: int = 0) -> None:
+        """Make the next iteration begin here."""
+        self._epoch, self._start_step = epoch, step
+
+    def __len__(self) -> int:
+        """Return the number of steps that the next iteration gives."""
+        return max(self.num_steps - self._start_step, 0)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        epoch = self._epoch
+        for step in range(self._start_step, self.num_steps):
+            yield self.items(epoch, step)
+
+    def items(self, epoch: int, step: int) -> list[Item]:
+        """Return this process's part of one batch."""
+        first = step * self.config.batch_size
+        units = self._order(epoch)[first : first + self.config.batch_size]
+        part = np.array_split(units, self.num_processes)[self.process_index]
+        return [
+            Item(expression, epoch)
+            for unit in part.tolist()
+            for expression in self._expressions(unit, epoch)
+        ]
+
+    def _expressions(self, unit: int, epoch: int) -> list[int]:
+        rng = draw("sentence", self.seed, epoch, unit)
+        if self.config.sampling == "referents":
+            first = self._index.first_expression(unit)
+            is_last = unit + 1 == len(self._index)
+            end = self._index.num_expressions if is_last else self._index.first_expression(unit + 1)
+            return [int(rng.integers(first, end))]
+        expressions = self._images[unit]
+        if self.config.one_per_referent:
+            groups = groupby(expressions, key=lambda each: self._index.expression_row(each)[0])
+            expressions = [int(rng.choice(list(group))) for _, group in groups]
+        most = self.config.max_expressions_per_image
+        if not most or len(expressions) <= most:
+            return expressions
+        return sorted(rng.choice(expressions, most, replace=False).tolist())
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return draw("order", self.seed, epoch).permutation(self._num_units)
+
+    def _check(self) -> None:
+        size, unit = self.config.batch_size, self.config.sampling
+        if size < 1 or size % self.num_processes:
+            raise InputError(
+                f"A batch of {size} {unit} cannot be split evenly over {self.num_processes} "
+                "processes: choose a multiple."
+            )
+        if not self.num_steps:
+            raise InputError(
+                f"Split {self._index.split} has {self._num_units} {unit}, fewer than one batch of "
+                f"{size}: use a smaller batch."
+            )
+        rest = self._num_units % size
+        if not self.config.drop_last and 0 < rest < self.num_processes:
+            raise InputError(
+                f"The last batch has {rest} {unit}, fewer than {self.num_processes} processes: "
+                "drop it."
+            )
+
+
+def evaluation_batches(
+    index: Index,
+    *,
+    images_per_batch: int,
+    process_index: int = 0,
+    num_processes: int = 1,
+) -> list[list[int]]:
+    """Return this process's expressions, by running number, grouped by image.
+
+    An image is in one batch with all its sentences. Every expression of the split is with exactly
+    one process, none twice; the processes' lists may differ in length.
+    """
+    mine: Sequence[list[int]] = _expressions_of_images(index)[process_index::num_processes]
+    starts = range(0, len(mine), images_per_batch)
+    return [[e for image in mine[i : i + images_per_batch] for e in image] for i in starts]
+
+
+def _expressions_of_images(index: Index) -> list[list[int]]:
+    """Return the running numbers of each image's expressions, images in order of appearance."""
+    image_ids = index.column("image_id").to_pylist()
+    starts = [*(index.first_expression(row) for row in range(len(index))), index.num_expressions]
+    images: dict[int, list[int]] = {}
+    for row, image_id in enumerate(image_ids):
+        images.setdefault(image_id, []).extend(range(starts[row], starts[row + 1]))
+    return list(images.values())
