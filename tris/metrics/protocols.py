@@ -90,7 +90,7 @@ PROTOCOLS: Mapping[str, ScoringProtocol] = MappingProxyType(
             replace(_GREFCOCO, name="mabp_released", accuracy_formula="released_mabp"),
             replace(_LAVT, name="refzom", scope="targeted"),
             replace(_LAVT, name="grser", scope="targeted", with_saliency=True),
-            replace(STANDARD, name="mevis", with_contours=True),
+            replace(_LAVT, name="mevis", scope="targeted", with_contours=True),
         )
     }
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 
 class Counts(NamedTuple):
@@ -76,8 +76,8 @@ def column(rows: Int64[np.ndarray, "expr columns"], name: str) -> Int64[np.ndarr
 
 
 def merge_rows(
-    parts: Sequence[Int64[np.ndarray, "_ columns"]],
-) -> Int64[np.ndarray, "expr columns"]:
+    parts: Sequence[Int64[np.ndarray, "_ columns"] | Float64[np.ndarray, "_ columns"]],
+) -> Int64[np.ndarray, "expr columns"] | Float64[np.ndarray, "expr columns"]:
     """Return all rows once, sorted by expression and referent.
 
     Samplers pad the last batch with items they have already given, so the same expression may come

@@ -15,11 +15,11 @@ NUM_SALIENCY_COLUMNS = _CURVE_START + NUM_THRESHOLDS
 
 def saliency_row(
     prediction: UInt8[np.ndarray, "height width"] | Bool[np.ndarray, "height width"],
-    target: UInt8[np.ndarray, "height width"] | Bool[np.ndarray, "height width"],
+    target: UInt8[np.ndarray, "rows columns"] | Bool[np.ndarray, "rows columns"],
     *,
     expression_id: int = 0,
     referent_id: int = 0,
-) -> Float64[np.ndarray, "columns"]:
+) -> Float64[np.ndarray, "figures"]:
     """Return the saliency figures of one image, of a fixed length, to be averaged or gathered.
 
     Args:

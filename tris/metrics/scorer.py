@@ -158,11 +158,10 @@ class Scorer:
             self._saliency.add(saliency_row(_dense(mask, size), _dense(truth, size)))
 
     def _sequence(self, referent: Referent, expression: int) -> int:
-        """Number the sequence of a video frame; an expression elsewhere is its own sequence."""
-        name, _, frame = referent.source_id.rpartition("/")
-        if not (self._protocol.with_contours and name and frame):
+        """Number the sequence (group) of a video frame; otherwise an expression is its own."""
+        if not (self._protocol.with_contours and referent.group):
             return expression
-        return self._sequences.setdefault(name, len(self._sequences) + len(self._rows))
+        return self._sequences.setdefault(referent.group, len(self._sequences) + len(self._rows))
 
 
 def _check_fits(prediction: Prediction, size: tuple[int, int], *, resolution: int | None) -> None:
