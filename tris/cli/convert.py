@@ -71,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not "
             f"opened for that reason ({reason})."
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or no checkpoint ({error}).") from error
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(

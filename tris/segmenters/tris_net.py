@@ -10,8 +10,9 @@ from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.errors import InputError
 from tris.layers.pixel_word_attention import PixelWordAttention
+from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNet, ResponseNetConfig
-from tris.segmenters.contract import ParameterGroup, Segmenter
+from tris.segmenters.contract import Segmenter
 from tris.segmenters.hints import (
     COORDINATE_CHANNELS,
     RESPONSE_CHANNELS,

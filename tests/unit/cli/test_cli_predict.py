@@ -1,0 +1,174 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.segmenter import tris_refcoco_unc
+from tris.batch import InputSpec, TokenizerConfig
+from tris.cli.inference import load_network, make_batch, predict
+from tris.cli.predict import main
+from tris.data.masks import decode_mask
+from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.encoders.clip import ClipConfig
+from tris.metrics.predictions import read_predictions
+from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.tris_net import TrisNetConfig
+
+SENTENCES = ["the red circle", "a blue star on the left"]
+SPEC = InputSpec(
+    image_size=(64, 64),
+    tokenizer=TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=8),
+)
+CLIP = ClipConfig(architecture="tris-small", pretrained="", input_spec=SPEC, vocabulary_size=128)
+NETWORKS = {
+    "stage 1": ResponseNetConfig(encoder=CLIP, input_spec=SPEC, dim=16),
+    "stage 2": TrisNetConfig(encoder=CLIP, input_spec=SPEC, decoder_channels=(8, 12, 16, 20)),
+}
+
+
+def save_network(kind, folder):
+    torch.manual_seed(0)
+    network = NETWORKS[kind].build()
+    network.assets[TOKENIZER_FILE] = train_word_tokenizer(SENTENCES, vocabulary_size=128)
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request, tmp_path_factory):
+    return save_network(request.param, tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    path = tmp_path / "cat.png"
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def read_image(path):
+    with Image.open(path) as image:
+        return image.copy()
+
+
+def run(model, photographs, out, expressions=SENTENCES):
+    images = [str(path) for path in photographs]
+    asked = ["--image", *images, "--expression", *expressions]
+    main(["--model", str(model), *asked, "--out", str(out)])
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_writes_mask_overlay_and_line_per_photograph_and_sentence(model, photograph, tmp_path):
+    out = tmp_path / "out"
+    records = run(model, [photograph, photograph], out)
+    assert [record["expression"] for record in records] == SENTENCES * 2
+    names = {record[key] for record in records for key in ("mask_file", "overlay_file")}
+    assert {path.name for path in out.iterdir()} == names | {"predictions.jsonl"}
+    assert len(names) == 8
+
+
+def test_mask_file_run_lengths_and_photograph_agree_in_original_pixels(model, photograph, tmp_path):
+    for record in run(model, [photograph], tmp_path / "out"):
+        mask = np.asarray(read_image(tmp_path / "out" / record["mask_file"]))
+        overlay = read_image(tmp_path / "out" / record["overlay_file"])
+        assert mask.shape == (37, 53)
+        assert overlay.size == (53, 37)
+        np.testing.assert_array_equal(decode_mask(record["mask"]) * 255, mask)
+        assert record["no_target"] == (not mask.any())
+
+
+def test_lines_are_read_by_the_scorer(model, photograph, tmp_path):
+    records = run(model, [photograph], tmp_path / "out")
+    read = [each for _, each in read_predictions(tmp_path / "out" / "predictions.jsonl")]
+    assert [list(each.point) for each in read] == [record["point"] for record in records]
+
+
+def test_second_run_replaces_the_first(model, photograph, tmp_path):
+    first = run(model, [photograph], tmp_path / "out")
+    assert run(model, [photograph], tmp_path / "out") == first
+
+
+def test_peak_is_the_highest_logit_and_lies_in_a_mask_that_is_not_empty(model, photograph):
+    network, tokenizer = load_network(str(model))
+    for prediction in predict(network, tokenizer, read_image(photograph), expressions=SENTENCES):
+        x, y = prediction.peak
+        assert prediction.mask[y, x] == prediction.mask.any()
+        assert 0 <= prediction.scores["mask"] <= prediction.scores["peak"] <= 1
+
+
+def test_sentences_together_equal_sentences_alone(model, photograph):
+    network, tokenizer = load_network(str(model))
+    image = read_image(photograph)
+    together = predict(network, tokenizer, image, expressions=SENTENCES)
+    for sentence, joint in zip(SENTENCES, together, strict=True):
+        (alone,) = predict(network, tokenizer, image, expressions=[sentence])
+        assert alone.scores == pytest.approx(joint.scores, abs=1e-5)
+
+
+def test_photograph_is_encoded_once_for_all_sentences(model, photograph):
+    network, tokenizer = load_network(str(model))
+    batch = make_batch(network, tokenizer, read_image(photograph), expressions=SENTENCES)
+    assert (len(batch.images), len(batch.token_ids)) == (1, 2)
+
+
+def test_photograph_is_turned_as_its_exif_says(model, photograph, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    read_image(photograph).save(tmp_path / "turned.jpg", exif=exif)
+    (record,) = run(model, [tmp_path / "turned.jpg"], tmp_path / "out", SENTENCES[:1])
+    assert record["mask"]["size"] == [53, 37]
+
+
+BAD_INPUT = {
+    "missing photograph": ({"image": "absent.png"}, "absent.png is missing"),
+    "unreadable photograph": ({"image": "text.png"}, "text.png cannot be read"),
+    "empty expression": ({"expression": "  "}, "An expression is empty"),
+    "expression without a word": ({"expression": "?!"}, "An expression is empty"),
+    "no model": ({"model": "nowhere"}, "no model directory"),
+    "output is a file": ({"out": "text.png"}, "is a file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    case, model, photograph, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["tris"])
+    (tmp_path / "text.png").write_text("no image")
+    changes, sentence = BAD_INPUT[case]
+    arguments = {"model": str(model), "image": str(photograph), "expression": "star", "out": "out"}
+    arguments |= changes
+    for name in ("image", "out"):
+        arguments[name] = str(tmp_path / arguments[name])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as leaving:
+        main([word for name, value in arguments.items() for word in (f"--{name}", value)])
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_clip_alone_makes_no_masks(photograph, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tris"])
+    CLIP.build().save_pretrained(tmp_path / "clip")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "clip", [photograph], tmp_path / "out")
+    assert "holds a ClipEncoder, which makes no masks" in capsys.readouterr().err
+
+
+def test_the_tokenizer_of_clip_needs_no_file(photograph, tmp_path):
+    config = tris_refcoco_unc.get_debug_config()
+    encoder = ClipConfig("tris-small", "", config.input_spec, vocabulary_size=49408)
+    network = TrisNetConfig(
+        encoder=encoder, input_spec=config.input_spec, decoder_channels=(8, 12, 16, 20)
+    ).build()
+    network.save_pretrained(tmp_path / "model")
+    (record,) = run(tmp_path / "model", [photograph], tmp_path / "out", SENTENCES[:1])
+    assert record["mask"]["size"] == [37, 53]

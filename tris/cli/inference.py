@@ -1,0 +1,154 @@
+"""One photograph and its sentences through a network of either stage, in original pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from tris.batch import Batch, ExpressionSample, SegmenterOutput
+from tris.data.collate import collate
+from tris.data.tokens import Tokenizer, build_tokenizer, normalize, text_id
+from tris.data.transforms import fit_size, resize_photograph, to_input, to_original
+from tris.errors import InputError
+from tris.model_directory import PretrainedModel
+from tris.response.response_net import ResponseNet
+from tris.segmenters.contract import Segmenter
+from tris.segmenters.pyramid_decoder import resize
+
+MaskNetwork = Segmenter | ResponseNet
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one sentence about one photograph, in the photograph's pixels.
+
+    Attributes:
+        mask: True = belongs to it: the logit is above 0.
+        peak: x, y of the highest logit.
+        scores: ``peak``: probability there; ``mask``: mean probability inside the mask (0 where it
+            is empty); ``no_target``: probability that nothing fits, where the network has such a
+            head.
+        no_target: What that head decides; without one, whether the mask is empty.
+    """
+
+    mask: Bool[np.ndarray, "height width"]
+    peak: tuple[int, int]
+    scores: dict[str, float]
+    no_target: bool
+
+
+def load_network(source: str) -> tuple[MaskNetwork, Tokenizer]:
+    """Return a network in evaluation mode, and its tokenizer.
+
+    Args:
+        source: Model directory, or repository of the hub.
+
+    Raises:
+        InputError: If there is none, or it holds neither stage 1 nor a segmenter.
+    """
+    network = PretrainedModel.from_pretrained(source)
+    if not isinstance(network, Segmenter | ResponseNet):
+        raise InputError(
+            f"{source} holds a {type(network).__name__}, which makes no masks; name the model "
+            "directory of stage 1 or stage 2."
+        )
+    return network, build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+
+
+@torch.inference_mode()
+def predict(
+    network: MaskNetwork,
+    tokenizer: Tokenizer,
+    photograph: Image.Image,
+    *,
+    expressions: Sequence[str],
+) -> list[Prediction]:
+    """Return one prediction per sentence; the photograph is encoded once for all of them.
+
+    Args:
+        network: In evaluation mode.
+        tokenizer: The network's own.
+        photograph: RGB.
+        expressions: At least one.
+
+    Raises:
+        InputError: If a sentence has no words.
+    """
+    check_expressions(expressions)
+    batch = make_batch(network, tokenizer, photograph, expressions=expressions)
+    output = _respond(network, batch)
+    height, width = batch.content_size[0].tolist()
+    logits = to_original(
+        output.mask_logits.float(), (photograph.height, photograph.width), (height, width)
+    )
+    absence = None if output.no_target_logit is None else output.no_target_logit.sigmoid().tolist()
+    return [
+        _decide(each, None if absence is None else absence[row])
+        for row, each in enumerate(logits.numpy())
+    ]
+
+
+def check_expressions(expressions: Sequence[str]) -> None:
+    """Make sure that there are sentences with words in them.
+
+    Raises:
+        InputError: If there is none, or one is empty.
+    """
+    if not expressions or not all(normalize(expression) for expression in expressions):
+        raise InputError(
+            f"An expression is empty ({list(expressions)}); say in words what to segment."
+        )
+
+
+def make_batch(
+    network: MaskNetwork,
+    tokenizer: Tokenizer,
+    photograph: Image.Image,
+    *,
+    expressions: Sequence[str],
+) -> Batch:
+    """Return the batch of one photograph and its sentences, numbered from 0."""
+    spec = network.input_spec
+    image = to_input(resize_photograph(photograph, spec), spec)
+    original_size = (photograph.height, photograph.width)
+    token_ids, token_mask = tokenizer(expressions)
+    return collate(
+        [
+            ExpressionSample(
+                image=image,
+                image_id=0,
+                original_size=original_size,
+                content_size=fit_size(original_size, spec),
+                token_ids=token_ids[row],
+                token_mask=token_mask[row],
+                referent_id=row,
+                expression_id=row,
+                text_id=text_id(expression),
+            )
+            for row, expression in enumerate(expressions)
+        ]
+    )
+
+
+def _respond(network: MaskNetwork, batch: Batch) -> SegmenterOutput:
+    output = network(batch)
+    if isinstance(output, SegmenterOutput):
+        return output
+    size = batch.images.shape[-2:]
+    return SegmenterOutput(resize(output.response_logits[:, None], size)[:, 0], None, {})
+
+
+def _decide(logits: Float[np.ndarray, "height width"], absence: float | None) -> Prediction:
+    mask = logits > 0
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    y, x = divmod(int(logits.argmax()), logits.shape[1])
+    scores = {
+        "peak": float(probability[y, x]),
+        "mask": float(probability[mask].mean()) if mask.any() else 0.0,
+    }
+    if absence is None:
+        return Prediction(mask, (x, y), scores, no_target=not mask.any())
+    return Prediction(mask, (x, y), {**scores, "no_target": absence}, no_target=absence > 0.5)

@@ -1,0 +1,107 @@
+"""`tris predict`: masks for any photographs and sentences, from a stage-1 or stage-2 network."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from tris.cli.inference import Prediction, check_expressions, load_network, predict
+from tris.data.images import read_photograph
+from tris.data.masks import encode_mask
+from tris.errors import InputError, exits_cleanly
+from tris.tracking.overlays import draw_overlay
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    """Segment what sentences refer to; every sentence is asked of every photograph.
+
+    Writes a mask and an overlay with the peak marked per photograph and sentence, and
+    predictions.jsonl. A photograph is turned as its EXIF orientation says before anything else.
+
+    Attributes:
+        model: Model directory or hub repository, stage 1 or stage 2.
+        image: Photographs.
+        expression: Sentences.
+        out: Folder for the results.
+    """
+
+    model: str
+    image: tuple[Path, ...]
+    expression: tuple[str, ...]
+    out: Path
+
+
+@exits_cleanly
+def main(arguments: list[str]) -> None:
+    """Run `tris predict` with the words that follow it on the command line."""
+    wanted = tyro.cli(PredictArguments, args=arguments, prog="tris predict")
+    check_expressions(wanted.expression)
+    if not wanted.image:
+        raise InputError("There is no photograph; name at least one after --image.")
+    if wanted.out.exists() and not wanted.out.is_dir():
+        raise InputError(f"{wanted.out} is a file; name a folder for the results in --out.")
+    wanted.out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".predict-", dir=wanted.out.parent))
+    try:
+        number = _predict_all(wanted, scratch)
+        wanted.out.mkdir(exist_ok=True)
+        for finished in sorted(scratch.iterdir()):
+            finished.replace(wanted.out / finished.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(f"{wanted.out}: {number} predictions in predictions.jsonl, with masks and overlays.")
+
+
+def _predict_all(wanted: PredictArguments, folder: Path) -> int:
+    network, tokenizer = load_network(wanted.model)
+    records: list[dict[str, Any]] = []
+    for path in wanted.image:
+        photograph = read_photograph(path, is_turned=True)
+        predictions = predict(network, tokenizer, photograph, expressions=wanted.expression)
+        for expression, prediction in zip(wanted.expression, predictions, strict=True):
+            record = describe(prediction, path, expression, number=len(records))
+            _draw(prediction, photograph, folder, record=record)
+            records.append(record)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "predictions.jsonl").write_text(lines)
+    return len(records)
+
+
+def describe(prediction: Prediction, path: Path, expression: str, *, number: int) -> dict[str, Any]:
+    """Return the line of predictions.jsonl, in the format that `tris score` reads.
+
+    Args:
+        prediction: In original pixels.
+        path: The photograph.
+        expression: The sentence.
+        number: Running number, which stands for the ids of a data set.
+    """
+    name = f"{number:03d}-{path.stem}"
+    return {
+        "expression_id": number,
+        "ref_id": number,
+        "mask": encode_mask(prediction.mask),
+        "no_target": prediction.no_target,
+        "point": list(prediction.peak),
+        "scores": prediction.scores,
+        "image": str(path),
+        "expression": expression,
+        "mask_file": f"{name}-mask.png",
+        "overlay_file": f"{name}-overlay.png",
+    }
+
+
+def _draw(
+    prediction: Prediction, photograph: Image.Image, folder: Path, *, record: dict[str, Any]
+) -> None:
+    mask = prediction.mask.astype(np.uint8) * np.uint8(255)
+    Image.fromarray(mask).save(folder / record["mask_file"])
+    overlay = draw_overlay(np.asarray(photograph), prediction.mask, peak=prediction.peak)
+    Image.fromarray(overlay).save(folder / record["overlay_file"])
