@@ -36,10 +36,10 @@ class _Scale(NamedTuple):
     ticks: list[float]
     low: float
     high: float
-    start: float
-    end: float
+    start: int
+    end: int
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: float | int) -> float:
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
@@ -61,7 +61,8 @@ def line_chart(title: str, series: Sequence[Series], *, from_zero: bool = True) 
         raise ValueError(f"the chart of {title} has no points.")
     steps = [step for one in series for step, _ in one.points]
     values = [value for one in series for _, value in one.points]
-    x = _scale(min(0, *steps), max(steps), start=_LEFT, end=WIDTH - _RIGHT, is_tight=True)
+    first, last = float(min(0, *steps)), float(max(steps))
+    x = _scale(first, last, start=_LEFT, end=WIDTH - _RIGHT, is_tight=True)
     low = min(0.0, *values) if from_zero else min(values)
     y = _scale(low, max(values), start=HEIGHT - _BOTTOM, end=_TOP)
     parts = [_grid(x, y), *(_line(one, x, y) for one in series)]
@@ -83,22 +84,23 @@ def mean_series(series: Sequence[Points]) -> list[tuple[int, float]]:
 def nice_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     """Return round numbers, about ``count`` steps apart, that enclose low and high.
 
-    >>> nice_ticks(0, 72)
+    >>> nice_ticks(0.0, 72.0)
     [0.0, 20.0, 40.0, 60.0, 80.0]
     """
-    span = high - low if high > low else max(abs(high), 1.0)
+    is_flat = high - low <= 1e-6 * max(abs(low), abs(high), 1e-6)
+    span = max(abs(high), 1.0) if is_flat else high - low
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil((low + span) / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, last + 1)]
+    return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
 
 
 def _finite(points: Points) -> list[tuple[int, float]]:
     return [(step, value) for step, value in points if math.isfinite(value)]
 
 
-def _scale(low: float, high: float, *, start: float, end: float, is_tight: bool = False) -> _Scale:
+def _scale(low: float, high: float, *, start: int, end: int, is_tight: bool = False) -> _Scale:
     ticks = nice_ticks(low, high)
     if is_tight and high > low:
         ticks = [tick for tick in ticks if low <= tick <= high]

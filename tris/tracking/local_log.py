@@ -46,10 +46,12 @@ class LocalLog:
         scratch.replace(path)
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
-    def append(self, values: Mapping[str, float], step: int) -> None:
+    def append(self, values: Mapping[str, float | int], step: int) -> None:
         """Write one line per value."""
         now = round(time.time(), 3)
-        lines = (LogLine(step, to_json_key(key), value, now) for key, value in values.items())
+        lines = [
+            LogLine(step, to_json_key(key), float(value), now) for key, value in values.items()
+        ]
         self._file.write("".join(map(_to_text, lines)))
         self._file.flush()
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from tris.batch import IGNORE_INDEX
 
 Colour = tuple[int, int, int]
-Image = UInt8[np.ndarray, "height width 3"]
-Mask = Bool[np.ndarray, "height width"] | UInt8[np.ndarray, "height width"]
+Image = UInt8[np.ndarray, "_ _ 3"]
+Mask = Bool[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _"]
 
 PREDICTION_COLOUR: Colour = (230, 159, 0)
 LABEL_COLOUR: Colour = (86, 180, 233)

@@ -116,10 +116,16 @@ def load_gallery(directory: Path) -> list[GalleryItem]:
 
 
 def _merge(known: GalleryItem, new: GalleryItem) -> GalleryItem:
-    names = ("expression_type", "response", "label", "prediction", "truth", "peak")
-    values = {name: getattr(new, name) for name in names}
-    given = {name: value for name, value in values.items() if value is not None and value != ""}
-    return dataclasses.replace(known, **given, numbers={**known.numbers, **new.numbers})
+    parts = {
+        name: getattr(new, name) for name in ("response", "label", "prediction", "truth", "peak")
+    }
+    given = {name: part for name, part in parts.items() if part is not None}
+    return dataclasses.replace(
+        known,
+        **given,
+        expression_type=new.expression_type or known.expression_type,
+        numbers=known.numbers | new.numbers,
+    )
 
 
 def _write_item(item: GalleryItem, directory: Path) -> dict[str, Any]:
@@ -141,7 +147,7 @@ def _write_item(item: GalleryItem, directory: Path) -> dict[str, Any]:
         "split": item.split,
         "peak": item.peak,
         "response_scale": scale,
-        "numbers": item.numbers,
+        "numbers": {name: float(value) for name, value in item.numbers.items()},
         "files": files,
     }
 

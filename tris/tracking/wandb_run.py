@@ -86,7 +86,7 @@ class Tracker:
         log = LocalLog(directory / LOG_NAME, resumed_step=resumed_step)
         return cls(run_id=run_id, log=log, run=run)
 
-    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float | int], step: int) -> None:
         """Log scalars.
 
         Args:
@@ -98,7 +98,7 @@ class Tracker:
         if self._log is not None:
             self._log.append(values, step)
         if self._run is not None:
-            panel = dict(to_panel(key, value) for key, value in values.items())
+            panel = dict(to_panel(key, float(value)) for key, value in values.items())
             self._run.log({**panel, "step": step})
             self._keep_best()
 
