@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
@@ -72,7 +72,7 @@ class IndexWriter:
         self._keep_training_masks = keep_training_masks
         self._splits: dict[str, _SplitWriter] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "IndexWriter":
         parent = self.directory.parent
         parent.mkdir(parents=True, exist_ok=True)
         self._scratch = Path(tempfile.mkdtemp(prefix=f".{self.directory.name}-", dir=parent))

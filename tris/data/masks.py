@@ -92,7 +92,7 @@ def merge_masks(rles: Sequence[dict[str, Any]]) -> Rle:
 
 
 def polygons_to_rle(
-    polygons: Sequence[Sequence[float]],
+    polygons: Sequence[object],
     height: int,
     width: int,
     *,
@@ -113,9 +113,7 @@ def polygons_to_rle(
     """
     if not polygons:
         raise InputError("A mask of polygons needs at least one polygon.")
-    for polygon in polygons:
-        _check_polygon(polygon)
-    points = [[float(value) for value in polygon] for polygon in polygons]
+    points = [_points(polygon) for polygon in polygons]
     parts = coco.frPyObjects(points, height, width)
     if overlapping == "refer-quirk" and len(parts) > 1:
         return encode_mask(coco.decode(parts).sum(axis=2, dtype=np.int64) == 1)
@@ -210,7 +208,7 @@ def _runs_of_text(text: bytes) -> np.ndarray:
     return values
 
 
-def _check_polygon(polygon: object) -> None:
+def _points(polygon: object) -> list[float]:
     if not isinstance(polygon, list | tuple) or not all(
         isinstance(value, int | float) for value in polygon
     ):
@@ -219,6 +217,7 @@ def _check_polygon(polygon: object) -> None:
         raise InputError(f"A polygon needs three or more points x, y; {_short(polygon)} has not.")
     if not all(abs(value) < 1e6 for value in polygon):
         raise InputError(f"A polygon must lie near its image; {_short(polygon)} does not.")
+    return [float(value) for value in polygon]
 
 
 def _short(value: object) -> str:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Self
 
 from tris.data.index import Index, open_index
 from tris.data.manifest import read_manifest
@@ -28,7 +27,7 @@ class Overlaps:
         self._splits: dict[str, set[str]] = {}
 
     @classmethod
-    def of_indexes(cls, directories: Sequence[Path]) -> Self:
+    def of_indexes(cls, directories: Sequence[Path]) -> "Overlaps":
         """Read which photographs other indexes hold.
 
         Raises:

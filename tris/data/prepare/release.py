@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from tris.data.masks import Rle
 from tris.data.prepare.photographs import Size
@@ -44,6 +44,7 @@ class Log:
         self.mended[what] += 1
 
 
+@runtime_checkable
 class Release(Protocol):
     """A data set as its authors released it, ready to be read once."""
 
