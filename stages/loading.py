@@ -7,7 +7,7 @@ from stages.setup import Stage
 from tris.batch import Batch, InputSpec
 from tris.data.index import Index
 from tris.data.loader import build_loader
-from tris.data.negatives import NegativesConfig, NegativeSampler
+from tris.data.negatives import NegativeSampler, NegativesConfig
 from tris.data.plan import BatchPlan, PlanConfig, evaluation_batches
 from tris.data.samples import ExpressionDataset, LabelSource
 from tris.data.tokens import Tokenizer

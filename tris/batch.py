@@ -144,6 +144,7 @@ class PairResponses(NamedTuple):
         text_image_id: Image that each text was written about.
         referent_id: Referent of each text.
         text_id: Hash of each text.
+        is_own: Texts that stand in the batch for each image: its positives.
     """
 
     logits: Float[Tensor, "images texts h w"]
@@ -151,6 +152,7 @@ class PairResponses(NamedTuple):
     text_image_id: Int[Tensor, "texts"]
     referent_id: Int[Tensor, "texts"]
     text_id: Int[Tensor, "texts"]
+    is_own: Bool[Tensor, "images texts"]
 
 
 class ResponseMaps(NamedTuple):

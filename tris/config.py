@@ -13,7 +13,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
-from tris.batch import InputSpec
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
 from tris.errors import InputError
@@ -23,7 +22,6 @@ from tris.response.calibration import CalibrationConfig
 from tris.response.classification import ClassificationConfig
 from tris.response.contrastive import ContrastiveConfig
 from tris.response.response_net import ResponseNetConfig
-from tris.segmenters.tris_net import TrisNetConfig
 from tris.tracking.wandb_login import TrackingConfig
 from tris.training.settings import TrainingConfig
 
@@ -198,7 +196,13 @@ def load(path: Path, segmenter: Path, overrides: Sequence[str] = ()) -> Experime
         raise InputError(f"{path}: get_config() must return an ExperimentConfig.")
     default = dataclasses.replace(experiment, segmenter=second)
     typed = ExperimentConfig[type(second.network)]  # type: ignore[misc]  # known at run time only
-    return tyro.cli(typed, default=default, args=list(overrides), prog=f"... ({path.name})")  # type: ignore[no-any-return]
+    return tyro.cli(  # type: ignore[no-any-return]
+        typed,
+        default=default,
+        args=list(overrides),
+        prog=path.name,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
 
 
 def to_json(config: object) -> dict[str, Any]:

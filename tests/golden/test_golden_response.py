@@ -131,7 +131,7 @@ def test_losses_and_gradients_equal_the_released_ones(
     classification = ClassificationConfig()
     scores = score_images(maps.pairs.logits, classification)
     torch.testing.assert_close(scores, numbers["train_cls_scores"], atol=1e-3, rtol=0)
-    loss = classification_loss(maps.pairs, classification, own=torch.eye(2, dtype=torch.bool))
+    loss = classification_loss(maps.pairs, classification)
     torch.testing.assert_close(loss, numbers["cls_loss"], atol=1e-4, rtol=0)
     terms = judge(maps.response_logits, batch, input_spec=InputSpec())
     positive, negative = (

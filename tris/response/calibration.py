@@ -45,6 +45,11 @@ class CalibrationConfig:
         return self.positive_weight > 0 or self.needs_negatives
 
     @property
+    def needed_negatives(self) -> int:
+        """Sentences of other objects that each expression of a batch must bring."""
+        return self.num_negatives if self.needs_negatives else 0
+
+    @property
     def needs_negatives(self) -> bool:
         """Whether the batch must carry sentences of other objects."""
         return self.negative_weight > 0 and self.num_negatives > 0

@@ -53,21 +53,18 @@ def score_images(
     return pixels.mean(dim=-1) + pixels.amax(dim=-1) + size_term
 
 
-def classification_loss(
-    pairs: PairResponses, config: ClassificationConfig, *, own: Bool[Tensor, "images texts"]
-) -> Float[Tensor, ""]:
+def classification_loss(pairs: PairResponses, config: ClassificationConfig) -> Float[Tensor, ""]:
     """Return the multilabel soft-margin loss of images against texts, in nats.
 
     Args:
         pairs: Responses of this process's images to all texts.
         config: Scores and negatives.
-        own: Texts that stand in the batch for each image: the positives.
 
     Source:
         TRIS equation 7.
     """
     scores = score_images(pairs.logits, config)
-    positives, counted = _sort_texts(pairs, config, own)
+    positives, counted = _sort_texts(pairs, config)
     per_pair = functional.binary_cross_entropy_with_logits(
         scores, positives.to(scores), reduction="none"
     )
@@ -76,9 +73,10 @@ def classification_loss(
 
 
 def _sort_texts(
-    pairs: PairResponses, config: ClassificationConfig, own: Bool[Tensor, "images texts"]
+    pairs: PairResponses, config: ClassificationConfig
 ) -> tuple[Bool[Tensor, "images texts"], Bool[Tensor, "images texts"]]:
     """Return which pairs are positive, and which count at all."""
+    own = pairs.is_own
     same_image = pairs.image_id[:, None] == pairs.text_image_id[None, :]
     equal = (own.to(torch.uint8) @ _alike(pairs).to(torch.uint8)).bool() & ~own
     ignored = torch.zeros_like(own)

@@ -88,12 +88,15 @@ class ResponseNet(PretrainedModel):
         all_texts, start = gather_rows(texts)
         logits = self._respond(visual, all_texts.unsqueeze(0), alone=False)
         rows = start + torch.arange(len(texts), device=texts.device)
+        is_own = torch.zeros_like(logits[..., 0, 0], dtype=torch.bool)
+        is_own[batch.image_index, rows] = True
         pairs = PairResponses(
             logits=logits,
             image_id=batch.image_id,
             text_image_id=gather_rows(batch.image_id[batch.image_index])[0],
             referent_id=gather_rows(batch.referent_id)[0],
             text_id=gather_rows(batch.text_id)[0],
+            is_own=is_own,
         )
         return ResponseMaps(logits[batch.image_index, rows], pairs)
 

@@ -34,6 +34,8 @@ class Batches(Protocol):
 
 
 _FINISHED = "finished.json"
+_FASTEST = torch.channels_last
+"""Memory layout of images and convolutions: faster on processors and GPUs alike."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class TrainingRun:
             InputError: If the checkpoint found belongs to other settings.
         """
         self.accelerator, self.config, self.total_steps = accelerator, config, total_steps
-        self.network = network
+        self.network = network.to(memory_format=_FASTEST)
         self.directory = directory
         self.store = CheckpointStore(directory / "checkpoints", keep=config.keep_checkpoints)
         self.fingerprint = dict(fingerprint)
@@ -99,6 +101,7 @@ class TrainingRun:
         self._clock = time.monotonic()
         self._images_seen = 0
         self._last_save = time.monotonic()
+        self._is_last_pass = True
         self._stop_signal: int | None = None
         self._old_handlers: dict[int, Any] = {}
         self._bar: tqdm[Any] | None = None
@@ -114,8 +117,15 @@ class TrainingRun:
         return self._resumed_step
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether the last `update` moved the weights (not so within an accumulated step)."""
+        return self._is_last_pass
+
+    @property
     def is_time_to_log(self) -> bool:
         """Whether this step's values are wanted."""
+        if not self.has_stepped:
+            return False
         return self.step % self.config.log_every == 0 or self.is_done
 
     @property
@@ -143,7 +153,8 @@ class TrainingRun:
             while not self.is_done:
                 for number in range(self.config.gradient_accumulation):
                     self._is_last_pass = number + 1 == self.config.gradient_accumulation
-                    yield send_to_device(next(stream), self.accelerator.device)
+                    batch: Batch = send_to_device(next(stream), self.accelerator.device)
+                    yield batch._replace(images=batch.images.contiguous(memory_format=_FASTEST))
                 self._bar.update(1)
                 self._save_when_due()
         finally:

@@ -1,0 +1,103 @@
+"""From a network's maps to rows of counts, in original pixels; predictions are never altered."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tris.batch import Batch
+from tris.data.index import Index, Referent
+from tris.data.transforms import to_original
+from tris.metrics.counts import count_row
+from tris.metrics.iou import mask_from_response
+from tris.metrics.point import find_peak
+from tris.metrics.protocols import STANDARD, ScoringProtocol
+from tris.metrics.rows import NUM_COLUMNS
+
+NumberedBatch = tuple[list[int], Batch]
+"""Running numbers of the expressions in the index, and the batch that holds them in that order."""
+
+Predict = Callable[[Batch], Float[Tensor, "expr height width"]]
+"""Maps at the resolution of the network input; above 0 is foreground, the highest is the peak."""
+
+
+class Prediction(NamedTuple):
+    """One expression's map in original pixels, with what it is about.
+
+    Attributes:
+        referent: Row of the index.
+        position: Which of its sentences.
+        response: Original height and width; above 0 is foreground.
+    """
+
+    referent: Referent
+    position: int
+    response: Float[np.ndarray, "height width"]
+
+
+def predict_split(
+    predict: Predict, batches: Iterable[NumberedBatch], index: Index
+) -> Iterator[Prediction]:
+    """Yield every expression's map in original pixels.
+
+    Maps are resized with aligned corners, as in the released evaluation.
+    """
+    for numbers, batch in batches:
+        with torch.inference_mode():
+            maps = predict(batch).float().cpu()
+        for row, number in enumerate(numbers):
+            image = int(batch.image_index[row])
+            height, width = batch.original_size[image].tolist()
+            content_height, content_width = batch.content_size[image].tolist()
+            response = to_original(
+                maps[row : row + 1],
+                (height, width),
+                (content_height, content_width),
+                align_corners=True,
+            )
+            referent_row, position = index.expression_row(number)
+            yield Prediction(index[referent_row], position, response[0].numpy())
+
+
+def count_predictions(
+    predictions: Iterable[Prediction],
+    *,
+    protocol: ScoringProtocol = STANDARD,
+    with_generated_boxes: bool = False,
+) -> Int64[np.ndarray, "expr columns"]:
+    """Return one row per expression of this process.
+
+    Args:
+        predictions: Maps in original pixels.
+        protocol: Its rule for turning a response into a mask.
+        with_generated_boxes: Also draw boxes as released TRIS does (slow).
+    """
+    rows = [
+        count_row(
+            mask_from_response(prediction.response, rule=protocol.mask_rule).astype(np.uint8),
+            prediction.referent.mask,
+            expression_id=prediction.referent.expression_ids[prediction.position],
+            referent_id=prediction.referent.referent_id,
+            is_no_target=prediction.referent.is_no_target,
+            point=find_peak(prediction.response),
+            boxes=prediction.referent.boxes,
+            with_generated_boxes=with_generated_boxes,
+        )
+        for prediction in predictions
+    ]
+    return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
+
+
+def expression_types(index: Index) -> dict[int, str]:
+    """Return the type of every expression that has one."""
+    return {
+        expression_id: kind
+        for referent in index
+        for expression_id, kind in zip(
+            referent.expression_ids, referent.expression_types, strict=False
+        )
+        if kind
+    }

@@ -1,0 +1,57 @@
+"""Which weights a training hands over: the last, or the best on the validation split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tris.model_directory import PretrainedModel
+from tris.training.run import TrainingRun
+
+CANDIDATES = ("mean_iou", "peak_in_mask_accuracy")
+"""Kept apart: the best mask and the best peak are rarely of the same step."""
+
+
+class Delivery:
+    """Keeps ``best_<metric>`` model directories and writes ``model`` at the end."""
+
+    def __init__(self, run: TrainingRun, *, steps_per_epoch: int) -> None:
+        self.run = run
+        self._every = run.config.evaluate_every
+        if self._every == 0:
+            self._every = steps_per_epoch
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether the step that was just done is to be validated."""
+        if self._every is None or not self.run.has_stepped:
+            return False
+        return self.run.step % self._every == 0 or self.run.is_done
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """Show the metrics and keep the weights that are best by one of them."""
+        shown = {"PointM": "peak_in_mask_accuracy", "mIoU": "mean_iou"}
+        self.run.show({name: metrics[key] for name, key in shown.items() if key in metrics})
+        for metric in CANDIDATES:
+            if metric in metrics and self.run.improves(metric, metrics[metric]):
+                self._write(self._best(metric))
+
+    def finish(self) -> None:
+        """Write the model directory that the config selects, and close the training."""
+        final = self.run.directory / "model"
+        best = self._best(self.run.config.select)
+        if self.run.config.select != "last" and best.is_dir():
+            if self.run.accelerator.is_main_process:
+                PretrainedModel.from_pretrained(best).save_pretrained(final)
+        else:
+            self._write(final)
+        self.run.finish()
+
+    def _best(self, metric: str) -> Path:
+        return self.run.directory / f"best_{metric}"
+
+    def _write(self, directory: Path) -> None:
+        if not self.run.accelerator.is_main_process:
+            return
+        network = self.run.delivered_network()
+        if not isinstance(network, PretrainedModel):
+            raise TypeError(f"A {type(network).__name__} cannot be written as a model directory.")
+        network.save_pretrained(directory)
