@@ -63,8 +63,9 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     with (
         run,
         Tracker.start(
-            accelerator, group=stage.config.name, job_type="pretrain", run_id=run.progress.tracker_id,
-            config=to_json(stage.config), directory=run.directory, resumed_step=run.resumed_step,
+            accelerator, group=stage.config.name, job_type="pretrain",
+            config=to_json(stage.config), directory=run.directory,
+            run_id=run.progress.tracker_id, resumed_step=run.resumed_step,
             tracking=stage.config.tracking,
         ) as tracker,
     ):  # fmt: skip

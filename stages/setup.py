@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ class Stage:
     folders: Folders
     data: Path | None
     accelerator: Accelerator
+    switches: frozenset[str] = frozenset()
 
     @property
     def is_main(self) -> bool:
@@ -84,18 +86,21 @@ class Stage:
             print(text, flush=True)
 
 
-def start_stage(description: str, *, training: str | None = None) -> Stage:
+def start_stage(
+    description: str, *, training: str | None = None, switches: Sequence[str] = ()
+) -> Stage:
     """Read the command line and start Accelerate.
 
     Args:
         description: First line of the stage's help.
         training: Path of the `TrainingConfig` within the experiment ("response.training"); its
             precision is used. None = fp32.
+        switches: Names of the stage's own on/off options.
 
     Raises:
         InputError: If the arguments cannot be used.
     """
-    arguments, config = parse_stage(sys.argv[1:], description=description)
+    arguments, config = parse_stage(sys.argv[1:], description=description, switches=switches)
     settings = find_training(config, training) if training else TrainingConfig(precision="fp32")
     accelerator = Accelerator(
         mixed_precision=choose_mixed_precision(settings.precision),
@@ -110,7 +115,13 @@ def start_stage(description: str, *, training: str | None = None) -> Stage:
         folders.run.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_json(config), indent=2) + "\n"
         (folders.run / "config.json").write_text(text)
-    return Stage(config, folders, arguments.data, accelerator)
+    return Stage(config, folders, arguments.data, accelerator, arguments.switches)
+
+
+def segmenter_job(config: ExperimentConfig[Any]) -> str:
+    """Return the job folder of the experiment's segmenter: ``segmenter`` for the TRIS net."""
+    name = config.segmenter.name
+    return "segmenter" if name == "tris" else f"segmenter_{name}"
 
 
 def find_training(config: ExperimentConfig[Any], path: str) -> TrainingConfig:

@@ -156,14 +156,16 @@ class StageArguments:
     Attributes:
         run: Folder of everything that the run makes.
         data: Folder with the official files, or None.
+        switches: Those of the stage's own switches that were given.
     """
 
     run: Path
     data: Path | None
+    switches: frozenset[str]
 
 
 def parse_stage(
-    arguments: Sequence[str], *, description: str
+    arguments: Sequence[str], *, description: str, switches: Sequence[str] = ()
 ) -> tuple[StageArguments, ExperimentConfig[Any]]:
     """Read ``--config FILE --segmenter FILE --run DIR --data DIR`` and typed overrides.
 
@@ -176,9 +178,12 @@ def parse_stage(
     parser.add_argument("--segmenter", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=None)
+    for switch in switches:
+        parser.add_argument(f"--{switch}", action="store_true")
     known, overrides = parser.parse_known_args(arguments)
     config = load(known.config, known.segmenter, overrides)
-    return StageArguments(known.run, known.data), config
+    given = frozenset(switch for switch in switches if getattr(known, switch))
+    return StageArguments(known.run, known.data, given), config
 
 
 def load(path: Path, segmenter: Path, overrides: Sequence[str] = ()) -> ExperimentConfig[Any]:

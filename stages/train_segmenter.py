@@ -1,0 +1,154 @@
+"""Stage 2: train a segmenter on pseudo-labels (or, for the ceiling, on annotated masks)."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+from torch import Tensor
+
+from stages.loading import TrainingBatches, make_dataset
+from stages.setup import Stage, segmenter_job, start_stage
+from stages.validation import validate
+from tris.batch import Batch
+from tris.config import to_json
+from tris.data.index import open_index
+from tris.data.samples import LabelSource
+from tris.data.tokens import build_tokenizer
+from tris.errors import InputError, exits_cleanly
+from tris.pseudo.manifest import digest_of_weights
+from tris.pseudo.store import open_label_store
+from tris.segmenters.contract import Segmenter
+from tris.tracking.wandb_run import Tracker
+from tris.training.delivery import Delivery
+from tris.training.optim import build_optimizer
+from tris.training.run import TrainingRun, is_finished
+
+
+@exits_cleanly
+def main() -> None:
+    """Train ``RUN/segmenter/model``; with ``--ceiling`` on annotated masks, ``RUN/ceiling/model``.
+
+    A finished training is left as it is, a begun one goes on.
+    """
+    stage = start_stage(
+        "Stage 2: train a segmenter on pseudo-labels; --ceiling: on annotated masks.",
+        training="segmenter.training",
+        switches=["ceiling"],
+    )
+    job = "ceiling" if is_ceiling(stage) else segmenter_job(stage.config)
+    fingerprint = make_fingerprint(stage)
+    if is_finished(stage.folders.job(job), fingerprint):
+        stage.say(f"{stage.folders.model(job)} is there already.")
+    else:
+        train(stage, job, fingerprint)
+    stage.accelerator.end_training()
+
+
+def train(stage: Stage, job: str, fingerprint: dict[str, Any]) -> None:
+    """Fully supervised training; what it calls truth comes from the label store."""
+    config, experiment, accelerator = stage.config, stage.config.segmenter, stage.accelerator
+    network: Segmenter = network_config(stage).build()
+    spec = network.input_spec
+    tokenizer = build_tokenizer(spec.tokenizer, assets=network.assets)
+    training_index = open_index(
+        stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
+        config.data.train_split,
+    )
+    training_set = make_dataset(stage, training_index, spec, tokenizer, targets=find_targets(stage))
+    validation_index = open_index(stage.folders.index, config.data.validation_split)
+    validation_set = make_dataset(stage, validation_index, spec, tokenizer)
+    batches = TrainingBatches(stage, training_set, experiment.training)
+    run = TrainingRun(
+        accelerator, network, build_optimizer(network.parameter_groups(), experiment.training),
+        config=experiment.training, total_steps=batches.total_steps,
+        directory=stage.folders.job(job), fingerprint=fingerprint,
+    )  # fmt: skip
+    delivery = Delivery(run, steps_per_epoch=batches.steps_per_epoch)
+    with (
+        run,
+        Tracker.start(
+            accelerator, group=config.name, job_type="segmenter", config=to_json(config),
+            directory=run.directory, run_id=run.progress.tracker_id,
+            resumed_step=run.resumed_step, tracking=config.tracking,
+        ) as tracker,
+    ):  # fmt: skip
+        run.progress.tracker_id = tracker.run_id
+        network.train()
+        for batch in run.batches(batches):
+            with accelerator.autocast():
+                output = run.model(batch)
+            losses = network.loss(output, batch)
+            run.update(losses, batch)
+            if run.is_time_to_log:
+                tracker.log_metrics(run.log_values(losses), run.step)
+            if delivery.is_evaluation_due:
+                evaluated = run.delivered_network().eval()
+                metrics = validate(stage, functools.partial(segment, evaluated), validation_set)
+                delivery.note(metrics)
+                tracker.log_metrics({f"val/{k}": v for k, v in metrics.items()}, run.step)
+                network.train()
+        tracker.set_best({f"val/{k}": v for k, v in run.progress.best.items()})
+        delivery.finish()
+        tracker.log_artifact(
+            stage.folders.model(job), name=f"{job}-{config.name}", type="model",
+            aliases=["best"], used=[] if is_ceiling(stage) else [f"labels-{config.name}:latest"],
+        )  # fmt: skip
+    stage.say(f"Stage 2 is done: {stage.folders.model(job)}")
+
+
+def segment(network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - average or network
+    """Return mask logits at the network's input size."""
+    logits: Tensor = network(batch).mask_logits
+    return logits
+
+
+def is_ceiling(stage: Stage) -> bool:
+    """Say whether annotated masks are the targets."""
+    return "ceiling" in stage.switches
+
+
+def find_targets(stage: Stage) -> LabelSource | Literal["truth"]:
+    """Return where targets come from.
+
+    Raises:
+        InputError: If the labels are not finished.
+    """
+    return "truth" if is_ceiling(stage) else open_label_store(stage.folders.labels)
+
+
+def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's config
+    """Return the segmenter's config, told where stage 1 is if it wants to know.
+
+    Raises:
+        InputError: If it wants stage 1 and there is none.
+    """
+    network = stage.config.segmenter.network
+    names = {item.name for item in dataclasses.fields(network)}
+    if "stage1_directory" not in names or network.stage1_directory:
+        return network
+    if not (network.starts_from_stage1 or network.has_response_input):
+        return network
+    directory = stage.folders.model("response")
+    if not (directory / "config.json").is_file():
+        raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
+    return dataclasses.replace(network, stage1_directory=str(directory))
+
+
+def make_fingerprint(stage: Stage) -> dict[str, Any]:
+    """Return the settings that the delivered weights depend on."""
+    config = stage.config
+    stage1 = stage.folders.model("response") / "model.safetensors"
+    labels = None if is_ceiling(stage) else open_label_store(stage.folders.labels).manifest
+    return to_json(
+        {
+            "seed": config.seed,
+            "data": config.data,
+            "segmenter": config.segmenter,
+            "stage1": digest_of_weights(stage1) if stage1.is_file() else None,
+            "labels": labels.settings if labels else "annotated masks",
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
