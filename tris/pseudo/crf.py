@@ -6,6 +6,7 @@ any layout.
 """
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,11 +28,13 @@ class CrfConfig:
 
     Attributes:
         unary: ``hard`` = the map is thresholded and each pixel trusts its class by ``certainty``;
-            ``linear`` = sigmoid(steepness (p - threshold)), for maps in [0, 1] of any meaning;
-            ``logit`` = sigmoid(steepness (logit p - logit threshold)), for probabilities (with
-            steepness 1 and threshold .5 they are taken as they are).
+            ``relative`` = sigmoid(steepness (p / max p - threshold)), for maps whose scale means
+            nothing; ``logit`` = sigmoid(steepness (logit p - logit threshold)), for probabilities
+            (with steepness 1 and threshold .5 they are taken as they are).
+        threshold: Value of the map at which both classes are equally likely; a pixel of a ``hard``
+            unary is foreground if it is above.
         certainty: Probability of a pixel's own class (``hard`` only; gt_prob of IRNet).
-        steepness: Slope of the unary (``linear`` and ``logit``).
+        steepness: Slope of the unary (``relative`` and ``logit``).
         num_iterations: Of mean field.
         gaussian_sxy: Reach of the smoothness kernel, pixels.
         gaussian_compat: Its weight; 0 leaves it out.
@@ -40,20 +43,21 @@ class CrfConfig:
         bilateral_compat: Its weight; 0 leaves it out.
     """
 
-    unary: Literal["hard", "linear", "logit"] = "linear"
+    unary: Literal["hard", "relative", "logit"] = "relative"
+    threshold: float = 0.42
     certainty: float = 0.7
-    steepness: float = 8.0
+    steepness: float = 10.0
     num_iterations: int = 10
-    gaussian_sxy: float = 3.0
+    gaussian_sxy: float = 2.0
     gaussian_compat: float = 3.0
-    bilateral_sxy: float = 10.0
-    bilateral_srgb: float = 10.0
-    bilateral_compat: float = 5.0
+    bilateral_sxy: float = 20.0
+    bilateral_srgb: float = 6.0
+    bilateral_compat: float = 6.0
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.unary not in ("hard", "linear", "logit"):
-            raise InputError(f"The CRF knows the unaries hard, linear, logit, not {self.unary!r}.")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"The CRF's threshold lies between 0 and 1, not {self.threshold}.")
         if not 0.5 < self.certainty < 1:
             raise InputError(f"The CRF's certainty lies between 0.5 and 1, not {self.certainty}.")
         positive = ("steepness", "gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
@@ -67,6 +71,7 @@ class CrfConfig:
 
 PUBLISHED_CRF = CrfConfig(
     unary="hard",
+    threshold=0.3,
     certainty=0.7,
     num_iterations=10,
     gaussian_sxy=3.0,
@@ -80,10 +85,8 @@ PUBLISHED_CRF = CrfConfig(
 
 def refine_with_crf(
     probability: Float[np.ndarray, "height width"],
-    image: UInt8[np.ndarray, "height width 3"],
+    image: UInt8[np.ndarray, "image_height image_width 3"],
     config: CrfConfig,
-    *,
-    threshold: float = 0.5,
 ) -> Float[np.ndarray, "height width"]:
     """Return the foreground probability after mean field; above .5 is foreground.
 
@@ -91,8 +94,6 @@ def refine_with_crf(
         probability: The map, in [0, 1].
         image: The photograph at the same size, RGB.
         config: Unary and kernels.
-        threshold: Value of the map at which both classes are equally likely; a pixel of a ``hard``
-            unary is foreground if it is above.
 
     Raises:
         InputError: If sizes differ, the map leaves [0, 1], or pydensecrf2 is not installed.
@@ -105,9 +106,7 @@ def refine_with_crf(
             f"The CRF needs a map in [0, 1]; this one spans {probability.min()} to "
             f"{probability.max()}: apply an activation or divide by the maximum first."
         )
-    if not 0 < threshold < 1:
-        raise InputError(f"The CRF's threshold lies between 0 and 1, not {threshold}.")
-    foreground = _unary_probability(probability, config, threshold)
+    foreground = _unary_probability(probability, config)
     energy = -np.log(np.stack([1 - foreground, foreground]))
     refined: np.ndarray = infer_dense_crf(energy, image, config)[1]
     return refined
@@ -115,7 +114,7 @@ def refine_with_crf(
 
 def infer_dense_crf(
     unary_energy: Float[np.ndarray, "classes height width"],
-    image: UInt8[np.ndarray, "height width 3"],
+    image: UInt8[np.ndarray, "image_height image_width 3"],
     config: CrfConfig,
 ) -> Float[np.ndarray, "classes height width"]:
     """Return class probabilities after mean field with Potts potentials over any classes.
@@ -157,18 +156,23 @@ def infer_dense_crf(
 
 
 def _unary_probability(
-    probability: Float[np.ndarray, "height width"], config: CrfConfig, threshold: float
+    probability: Float[np.ndarray, "height width"], config: CrfConfig
 ) -> Float[np.ndarray, "height width"]:
     if config.unary == "hard":
-        return np.where(probability > threshold, config.certainty, 1 - config.certainty)
+        return np.where(
+            probability > config.threshold, config.certainty, 1 - config.certainty
+        ).astype(np.float64)
     p = probability.astype(np.float64)
-    margin = p - threshold if config.unary == "linear" else _logit(p) - _logit(threshold)
+    if config.unary == "relative":
+        margin = p / (p.max() + 1e-5) - config.threshold
+    else:
+        margin = _logit(p) - math.log(config.threshold / (1 - config.threshold))
     foreground: np.ndarray = 1 / (1 + np.exp(-config.steepness * margin))
     return foreground.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
 
 
-def _logit(p: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
-    clipped = np.clip(np.asarray(p), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+def _logit(p: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+    clipped = p.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     logit: np.ndarray = np.log(clipped / (1 - clipped))
     return logit
 

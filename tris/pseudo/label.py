@@ -5,7 +5,7 @@ fast and small.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -33,7 +33,7 @@ class LabelConfig:
         rule: ``binary`` = one threshold, every pixel is 0 or 1; ``confident`` = IRNet's two:
             foreground where the refiner says so at ``foreground_threshold``, background where it
             says so at ``foreground_threshold`` and at ``background_threshold``, 255 between.
-        foreground_threshold: Of the normalised map; also where the CRF's unary is undecided.
+        foreground_threshold: Of the normalised map; it takes the place of ``crf.threshold``.
         background_threshold: Likewise, for the rule ``confident``.
         degenerate: What becomes of an empty label or one of the whole image: ``keep`` it, set all
             of it to 255 (``ignore``), or ``drop`` the referent from training.
@@ -47,7 +47,7 @@ class LabelConfig:
     normalisation: Literal["max", "sigmoid"] = "max"
     refiner: Literal["crf", "threshold"] = "crf"
     rule: Literal["binary", "confident"] = "binary"
-    foreground_threshold: float = 0.45
+    foreground_threshold: float = 0.42
     background_threshold: float = 0.1
     degenerate: Literal["keep", "ignore", "drop"] = "ignore"
     smallest_area: float = 0.0
@@ -57,18 +57,6 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        choices = {
-            "normalisation": ("max", "sigmoid"),
-            "refiner": ("crf", "threshold"),
-            "rule": ("binary", "confident"),
-            "degenerate": ("keep", "ignore", "drop"),
-        }
-        for name, admitted in choices.items():
-            if getattr(self, name) not in admitted:
-                value = getattr(self, name)
-                raise InputError(
-                    f"A label's {name} is one of {', '.join(admitted)}, not {value!r}."
-                )
         thresholds = (self.foreground_threshold, self.background_threshold)
         if not all(0 < threshold < 1 for threshold in thresholds):
             raise InputError(f"Label thresholds lie between 0 and 1, not {thresholds}.")
@@ -192,7 +180,7 @@ def _split(
     size = _working_size(height, width, config.working_size)
     probability = normalise_map(_resize_map(response_logits, size), config.normalisation)
     small = image if size == (height, width) else _shrink(image, size)
-    refined = refine_with_crf(probability, small, config.crf, threshold=threshold)
+    refined = refine_with_crf(probability, small, replace(config.crf, threshold=threshold))
     return _resize_map(refined, (height, width)) > 0.5
 
 

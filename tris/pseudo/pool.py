@@ -4,12 +4,12 @@ import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,13 +17,11 @@ import numpy as np
 from tris.errors import InputError
 from tris.pseudo.label import LabelConfig, PseudoLabel, label_referent
 
-Key = TypeVar("Key", bound=Hashable)
-
 TASKS_IN_FLIGHT = 8
 """Per worker: enough to keep it busy while the network works, few enough to bound memory."""
 
 
-class LabelTask(NamedTuple, Generic[Key]):
+class LabelTask(NamedTuple):
     """One referent to label.
 
     Attributes:
@@ -32,7 +30,7 @@ class LabelTask(NamedTuple, Generic[Key]):
         image: The photograph, uint8, height width 3.
     """
 
-    key: Key
+    key: Any
     response_logits: np.ndarray
     image: np.ndarray
 
@@ -55,7 +53,7 @@ class LabelPool:
         self.num_workers = num_workers
         self._executor: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LabelPool":
         """Start the workers."""
         if self.num_workers:
             self._executor = ProcessPoolExecutor(
@@ -80,7 +78,7 @@ class LabelPool:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
 
-    def refine(self, tasks: Iterable[LabelTask[Key]]) -> Iterator[tuple[Key, PseudoLabel]]:
+    def refine(self, tasks: Iterable[LabelTask]) -> Iterator[tuple[Any, PseudoLabel]]:
         """Yield the labels in the order of their tasks, reading only a little ahead.
 
         Raises:
@@ -90,7 +88,7 @@ class LabelPool:
             for task in tasks:
                 yield task.key, label_referent(task.response_logits, task.image, self.config)
             return
-        pending: deque[tuple[Key, Future[PseudoLabel]]] = deque()
+        pending: deque[tuple[Any, Future[PseudoLabel]]] = deque()
         try:
             for task in tasks:
                 if len(pending) >= TASKS_IN_FLIGHT * self.num_workers:
@@ -104,12 +102,12 @@ class LabelPool:
                 "are kept) with fewer workers."
             ) from error
 
-    def _submit(self, task: LabelTask[Key]) -> "Future[PseudoLabel]":
+    def _submit(self, task: LabelTask) -> "Future[PseudoLabel]":
         assert self._executor is not None
         return self._executor.submit(label_referent, task.response_logits, task.image, self.config)
 
 
-def _finish(pending: "deque[tuple[Key, Future[PseudoLabel]]]") -> tuple[Key, PseudoLabel]:
+def _finish(pending: "deque[tuple[Any, Future[PseudoLabel]]]") -> tuple[Any, PseudoLabel]:
     key, future = pending.popleft()
     return key, future.result()
 

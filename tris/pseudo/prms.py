@@ -34,10 +34,6 @@ class PrmsConfig:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.activation not in ("relu", "sigmoid"):
-            raise InputError(
-                f"PRMS knows the activations relu and sigmoid, not {self.activation!r}."
-            )
         if self.maps_per_pass < 1:
             raise InputError(f"maps_per_pass must be at least 1, not {self.maps_per_pass}.")
 

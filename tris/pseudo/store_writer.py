@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from tris.errors import InputError
 from tris.pseudo.manifest import (
@@ -44,6 +43,7 @@ class LabelStoreWriter:
         num_processes: int = 1,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._manifest = directory / MANIFEST_NAME
         self._lock = StoreLock(directory, process_index=process_index, num_processes=num_processes)
         try:
             _settle_settings(directory, settings)
@@ -58,11 +58,14 @@ class LabelStoreWriter:
     def write(self, record: LabelRecord) -> None:
         """Append a record: one system call, so that a kill tears at most this line.
 
+        A finished store is unfinished from here on, until `finish_label_store`.
+
         Raises:
             InputError: If the referent has a label already.
         """
         if record.key in self.done:
             raise InputError(f"{record.key} has a label already; skip what is in `done`.")
+        self._manifest.unlink(missing_ok=True)
         line = encode_line(record)
         written = self._file.write(line)
         while written < len(line):
@@ -77,7 +80,7 @@ class LabelStoreWriter:
             self._file.close()
             self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LabelStoreWriter":
         """Return the writer."""
         return self
 
