@@ -4,6 +4,7 @@ A directory is complete: it rebuilds the network without a download. The class i
 ``config.json`` and must be one of this package; nothing is unpickled.
 """
 
+import abc
 import dataclasses
 import importlib
 import json
@@ -17,6 +18,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from tris.batch import InputSpec
 from tris.errors import InputError
 from tris.files import replace_directory as replace_directory
 
@@ -48,7 +50,7 @@ class BuildableConfig(Protocol):
         ...
 
 
-class PretrainedModel(nn.Module):
+class PretrainedModel(nn.Module, abc.ABC):
     """A network that is described by a frozen config and lives in a model directory."""
 
     config: Any
@@ -85,6 +87,11 @@ class PretrainedModel(nn.Module):
             replace_directory(scratch, directory)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    @property
+    @abc.abstractmethod
+    def input_spec(self) -> InputSpec:
+        """Size rule, normalisation and tokenizer of the network's input."""
 
     @classmethod
     def from_pretrained(cls: type[Model], source: Path | str) -> Model:
