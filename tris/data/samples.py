@@ -1,7 +1,7 @@
 """From the index to samples, one expression each."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tris.data.transforms import PhotographReader, fit_size, to_target
 from tris.errors import InputError
 
 
+@runtime_checkable
 class LabelSource(Protocol):
     """Where stage 2 gets its targets: the store of pseudo-labels."""
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ def _bert_tokenizer(config: TokenizerConfig) -> Tokenizer:
         ) from error
     return Tokenizer(
         config,
-        lambda sentence: bert.encode(sentence, add_special_tokens=False),
+        partial(bert.encode, add_special_tokens=False),
         padding_id=bert.pad_token_id,
         start_id=bert.cls_token_id,
         end_id=bert.sep_token_id,
@@ -200,12 +200,16 @@ def _file_tokenizer(config: TokenizerConfig, assets: Mapping[str, bytes]) -> Tok
         raise InputError(f"The tokenizer {name} lacks {', '.join(missing)}: train it again.")
     return Tokenizer(
         config,
-        lambda sentence: list(tokenizer.encode(sentence, add_special_tokens=False).ids),
+        partial(_encode_pieces, tokenizer),
         padding_id=numbers[PADDING],
         start_id=numbers[START],
         end_id=numbers[END],
         vocabulary_size=len(numbers),
     )
+
+
+def _encode_pieces(tokenizer: tokenizers.Tokenizer, sentence: str) -> list[int]:
+    return list(tokenizer.encode(sentence, add_special_tokens=False).ids)
 
 
 def _read_tokenizer(name: str, assets: Mapping[str, bytes]) -> str:
