@@ -2,7 +2,9 @@
 
 import errno
 import functools
+import os
 import sys
+import time
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -55,6 +57,14 @@ _PLAIN_ERRORS = {
 
 
 def _leave(message: str, *, exit_code: int) -> None:
+    rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        # All processes mostly fail alike: give the first one time to speak for all of them.
+        time.sleep(2.0)
     sys.stdout.flush()
     sys.stderr.write(f"error: {message}\n" if exit_code == 2 else f"{message}\n")
+    sys.stderr.flush()
+    if "RANK" in os.environ:
+        # The others may wait in a collective; a clean shutdown would wait for them.
+        os._exit(exit_code)
     raise SystemExit(exit_code)

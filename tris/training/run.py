@@ -261,7 +261,7 @@ class TrainingRun:
             signal.signal(number, handler)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_signal is not None:
+        if self._stop_signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._stop_signal = number
 

@@ -1,0 +1,82 @@
+# Train referring image segmentation from text alone. `make help` explains.
+CONFIG    ?= synthetic
+SEGMENTER ?= tris
+RUN       ?= runs/$(CONFIG)
+NPROC     ?= 1
+DATA      ?=
+ARGS      ?=
+PYTHON    ?= python3
+
+# Threads that wait without spinning: on a busy machine this is four times as fast.
+export OMP_WAIT_POLICY ?= PASSIVE
+export PYTHONPATH := $(CURDIR)
+
+BIN      := .venv/bin
+SETTINGS := --config configs/$(CONFIG).py --segmenter configs/segmenter/$(SEGMENTER)_$(CONFIG).py \
+            --run $(RUN) $(if $(DATA),--data $(DATA)) $(ARGS)
+LAUNCH   := $(BIN)/python -m stages.launch --nproc $(NPROC)
+
+.PHONY: stage1 stage2 ceiling evaluate report demo test test-fast check golden bench clean help
+
+.DEFAULT_GOAL := help
+
+stage1: .venv/installed  ## prepare the data, train the response maps (and, for synthetic, a small CLIP)
+	@$(BIN)/python -m stages.launch stages/prepare_data.py $(SETTINGS)
+	@$(LAUNCH) stages/pretrain_clip.py $(SETTINGS)
+	@$(LAUNCH) stages/train_response.py $(SETTINGS)
+
+stage2: .venv/installed  ## make the labels if they are missing or stale, train a segmenter, evaluate
+	@$(LAUNCH) stages/make_pseudo_labels.py $(SETTINGS)
+	@$(LAUNCH) stages/train_segmenter.py $(SETTINGS)
+	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+
+ceiling: .venv/installed  ## train the same segmenter on annotated masks, for comparison
+	@$(LAUNCH) stages/train_segmenter.py --ceiling $(SETTINGS)
+	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+
+evaluate: .venv/installed  ## score every step of a run
+	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+
+report: .venv/installed  ## RUN/report/index.html: curves, table, gallery
+	@$(BIN)/tris report $(RUN) --out $(RUN)/report
+
+demo: .venv/installed  ## try a trained segmenter in the browser
+	@$(BIN)/pip install --quiet --editable '.[demo]'
+	@$(BIN)/tris demo --model $(RUN)/segmenter/model
+
+test: .venv/installed  ## the whole test suite, slow tests included
+	@$(BIN)/python -m pytest
+
+test-fast: .venv/installed  ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/installed  ## lint, format, types, import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+golden: .venv/installed  ## compare with the numbers of the released implementations
+	@$(BIN)/python -m pytest -m golden
+
+bench: .venv/installed  ## the benchmarks, in small
+	@$(BIN)/python benchmarks/index.py --scale 0.01
+	@$(BIN)/python benchmarks/score.py --scale 0.01
+	@$(BIN)/python benchmarks/prms.py
+
+clean:  ## remove caches; runs and .venv stay
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+help:  ## this text
+	@echo "make TARGET [CONFIG=$(CONFIG)] [SEGMENTER=$(SEGMENTER)] [RUN=$(RUN)] [NPROC=$(NPROC)] [DATA=folder] [ARGS=--field.name=value]"
+	@echo
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */  \1\t/' | expand -t 14
+	@echo
+	@echo "Every field of a config: $(LAUNCH) stages/train_response.py $(SETTINGS) --help"
+
+.venv/installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
