@@ -8,7 +8,8 @@ processes and wherever an earlier run was stopped, so the labels are, too.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,16 +22,15 @@ from stages.validation import IMAGES_PER_BATCH, to_device
 from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
 from tris.data.images import read_photograph
-from tris.data.index import Index, open_index
+from tris.data.index import Index, Referent, open_index
 from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
-from tris.encoders.clip import ClipEncoder
 from tris.errors import InputError, exits_cleanly
 from tris.pseudo.manifest import LabelSettings, Manifest, digest_of_weights
 from tris.pseudo.pool import LabelPool, LabelTask
 from tris.pseudo.records import RecordKey, make_record
-from tris.pseudo.selection import select_in_batch
+from tris.pseudo.selection import Selection, select_in_batch
 from tris.pseudo.store import discard_stale_store, is_label_store_finished
 from tris.pseudo.store_writer import LabelStoreWriter, finish_label_store
 from tris.response.calibration import upsample
@@ -62,55 +62,149 @@ def main() -> None:
         "Make pseudo-labels; --replace: also where there are some of other weights or settings.",
         switches=["replace"],
     )
-    config = with_own_clip(stage)
-    network, judge = load_networks(stage, config)
-    index = open_index(stage.folders.index, config.data.train_split)
-    settings = make_settings(config, index, network, judge)
-    prepare_store(stage, settings)
-    if is_label_store_finished(stage.folders.labels, settings):
+    labeller = Labeller(stage, with_own_clip(stage))
+    prepare_store(stage, labeller.settings)
+    if is_label_store_finished(stage.folders.labels, labeller.settings):
         stage.say(f"{stage.folders.labels} is there already.")
     else:
-        label_share(stage, config, index, settings, networks=(network, judge))
+        label_share(stage, labeller)
         stage.accelerator.wait_for_everyone()
         if stage.is_main:
-            manifest = finish_label_store(stage.folders.labels, expected_keys=all_keys(index))
-            report(stage, manifest)
+            keys = labeller.keys_of(labeller.index)
+            report(stage, finish_label_store(stage.folders.labels, expected_keys=keys))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
 
 
-def load_networks(stage: Stage, config: ExperimentConfig[Any]) -> tuple[ResponseNet, ClipEncoder]:
-    """Return the stage-1 network and the judge, ready to be asked.
-
-    Raises:
-        InputError: If stage 1 has not been run.
-    """
-    directory = stage.folders.model("response")
-    if not (directory / "config.json").is_file():
-        raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
-    device = stage.accelerator.device
-    network = ResponseNet.from_pretrained(directory).to(device).eval().requires_grad_(False)
-    if device.type == "cpu":
-        # The workers are the parallelism; and sums do not depend on how cores are shared out.
-        torch.set_num_threads(1)
-    return network, load_judge(config).to(device)
+def prepare_store(stage: Stage, settings: LabelSettings) -> None:
+    """Make way for new labels where ``--replace`` allows it."""
+    if "replace" in stage.switches and stage.is_main:
+        differences = discard_stale_store(stage.folders.labels, settings)
+        if differences:
+            stage.say(f"Stale labels are made anew ({'; '.join(differences)}).")
+    stage.accelerator.wait_for_everyone()
 
 
-def make_settings(
-    config: ExperimentConfig[Any], index: Index, network: ResponseNet, judge: ClipEncoder
-) -> LabelSettings:
-    """Return all that the labels depend on; masks are not among it."""
-    labels = config.labels
-    return LabelSettings(
-        config=to_json(
-            {"selection": labels.selection, "label": labels.label, "text": config.data.text}
-        ),
-        weights={
-            "response": digest_of_weights(network.state_dict()),
-            "judge": digest_of_weights(judge.state_dict()),
-        },
-        data={f"{index.manifest.dataset}/{index.split}": digest_of_index(index)},
+def label_share(stage: Stage, labeller: "Labeller") -> None:
+    """Label this process's share of the images."""
+    writer = LabelStoreWriter(
+        stage.folders.labels,
+        labeller.settings,
+        process_index=stage.accelerator.process_index,
+        num_processes=stage.accelerator.num_processes,
     )
+    labels = labeller.config.labels
+    with writer, LabelPool(labels.label, count_workers(labels.num_workers)) as pool:
+        todo = labeller.batches_to_do(writer.done)
+        total = len({key for numbers in todo for key in labeller.keys(numbers)} - writer.done)
+        bar = tqdm(
+            pool.refine(labeller.tasks(todo, writer.done)), total=total,
+            disable=not stage.is_main, desc="labels", unit="referent", dynamic_ncols=True,
+            mininterval=1.0,
+        )  # fmt: skip
+        for chosen, label in bar:
+            writer.write(make_record(
+                chosen.key, label, expression_id=chosen.expression_id, score=chosen.score
+            ))  # fmt: skip
+
+
+def count_workers(wanted: int) -> int:
+    """Return the CRF processes of this process: as many as it has cores, unless told."""
+    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return wanted or max(1, len(os.sched_getaffinity(0)) // siblings)
+
+
+class Labeller:
+    """Stage 1 and its judge: choose a map for every referent of this process's share."""
+
+    def __init__(self, stage: Stage, config: ExperimentConfig[Any]) -> None:
+        """Load the networks and the training split.
+
+        Raises:
+            InputError: If stage 1 has not been run.
+        """
+        directory = stage.folders.model("response")
+        if not (directory / "config.json").is_file():
+            raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
+        self.stage, self.config = stage, config
+        self.network = ResponseNet.from_pretrained(directory).requires_grad_(False)
+        self.judge = load_judge(config)
+        self.index = open_index(stage.folders.index, config.data.train_split)
+        self.settings = self._make_settings()
+        device = stage.accelerator.device
+        self.network.to(device)
+        self.judge.to(device)
+        if device.type == "cpu":
+            # The workers are the parallelism; and sums do not depend on how cores are shared out.
+            torch.set_num_threads(1)
+
+    def keys(self, numbers: Sequence[int]) -> set[RecordKey]:
+        """Return the referents, of those that expressions speak of, that are to be labelled."""
+        rows = sorted({self.index.expression_row(number)[0] for number in numbers})
+        return self.keys_of(self.index[row] for row in rows)
+
+    def keys_of(self, referents: Iterable[Referent]) -> set[RecordKey]:
+        """Return the keys of those that have a target."""
+        name = self.index.manifest.dataset
+        return {(name, each.referent_id) for each in referents if not each.is_no_target}
+
+    def batches_to_do(self, done: set[RecordKey]) -> list[list[int]]:
+        """Return this process's batches in which a label is missing, as running numbers.
+
+        A batch is asked whole even if some of its labels are done: what it is asked with may touch
+        the last digit of a response.
+        """
+        everyone = evaluation_batches(self.index, images_per_batch=IMAGES_PER_BATCH)
+        accelerator = self.stage.accelerator
+        mine = everyone[accelerator.process_index :: accelerator.num_processes]
+        return [numbers for numbers in mine if self.keys(numbers) - done]
+
+    def tasks(self, batches: Sequence[list[int]], done: set[RecordKey]) -> Iterator[LabelTask]:
+        """Yield the chosen map of every referent without a label, with its photograph."""
+        spec = self.network.input_spec
+        tokenizer = build_tokenizer(spec.tokenizer, assets=self.network.assets)
+        dataset = make_dataset(self.stage, self.index, spec, tokenizer)
+        readers = self.config.response.training.num_workers
+        loader = build_loader(dataset, batches, num_workers=readers)
+        for numbers, batch in zip(batches, loader, strict=True):
+            missing = self.keys(numbers) - done
+            photographs: dict[Path, np.ndarray] = {}
+            for row, selection, logits in self._choose(to_device(batch, self.stage)):
+                referent = self.index[self.index.expression_row(numbers[row])[0]]
+                key = (self.index.manifest.dataset, referent.referent_id)
+                if key not in missing:
+                    continue
+                path = self.index.image_path(referent)
+                if path not in photographs:
+                    photograph = read_photograph(path, is_turned=referent.is_turned)
+                    photographs[path] = np.array(photograph)
+                chosen = Chosen(key, int(batch.expression_id[row]), selection.score)
+                yield LabelTask(chosen, logits, photographs[path])
+
+    @torch.inference_mode()
+    def _choose(self, batch: Batch) -> list[tuple[int, Selection, np.ndarray]]:
+        """Return row, selection and logits (over the photograph's part) per referent."""
+        logits = upsample(self.network(batch).response_logits.float(), batch.images.shape[-2:])
+        choices = []
+        for selection in select_in_batch(logits, batch, self.judge, self.config.labels.selection):
+            height, width = batch.content_size[batch.image_index[selection.row]].tolist()
+            chosen = logits[selection.row, :height, :width].cpu().numpy()
+            choices.append((selection.row, selection, chosen))
+        return choices
+
+    def _make_settings(self) -> LabelSettings:
+        """Return all that the labels depend on; masks are not among it."""
+        labels, data = self.config.labels, self.config.data
+        return LabelSettings(
+            config=to_json(
+                {"selection": labels.selection, "label": labels.label, "text": data.text}
+            ),
+            weights={
+                "response": digest_of_weights(self.network.state_dict()),
+                "judge": digest_of_weights(self.judge.state_dict()),
+            },
+            data={f"{self.index.manifest.dataset}/{self.index.split}": digest_of_index(self.index)},
+        )
 
 
 def digest_of_index(index: Index) -> str:
@@ -119,145 +213,6 @@ def digest_of_index(index: Index) -> str:
     for name in ("referent_id", "file_name", "expression_ids", "sentences", "raw_sentences"):
         digest.update(json.dumps(index.column(name).to_pylist()).encode())
     return digest.hexdigest()
-
-
-def prepare_store(stage: Stage, settings: LabelSettings) -> None:
-    """Make way for new labels where ``--replace`` allows it."""
-    if "replace" in stage.switches and stage.is_main:
-        differences = discard_stale_store(stage.folders.labels, settings)
-        if differences:
-            stage.say(f"The labels are made anew, they were stale ({'; '.join(differences)}).")
-    stage.accelerator.wait_for_everyone()
-
-
-def label_share(
-    stage: Stage,
-    config: ExperimentConfig[Any],
-    index: Index,
-    settings: LabelSettings,
-    *,
-    networks: tuple[ResponseNet, ClipEncoder],
-) -> None:
-    """Label this process's share of the images."""
-    accelerator = stage.accelerator
-    writer = LabelStoreWriter(
-        stage.folders.labels,
-        settings,
-        process_index=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-    )
-    with writer, LabelPool(config.labels.label, num_workers(config)) as pool:
-        batches = share_of_batches(stage, index, writer.done)
-        tasks = make_tasks(stage, config, index, batches, networks=networks, done=writer.done)
-        bar = tqdm(
-            pool.refine(tasks), total=count_referents(index, batches, writer.done),
-            disable=not stage.is_main, desc="labels", unit="referent", dynamic_ncols=True,
-            mininterval=1.0,
-        )  # fmt: skip
-        for chosen, label in bar:
-            writer.write(
-                make_record(
-                    chosen.key, label, expression_id=chosen.expression_id, score=chosen.score
-                )
-            )
-
-
-def num_workers(config: ExperimentConfig[Any]) -> int:
-    """Return the CRF processes of this process: as many as it has cores, unless told."""
-    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return config.labels.num_workers or max(1, len(os.sched_getaffinity(0)) // siblings)
-
-
-def share_of_batches(stage: Stage, index: Index, done: set[RecordKey]) -> list[list[int]]:
-    """Return this process's batches in which a label is missing, as running numbers."""
-    accelerator = stage.accelerator
-    everyone = evaluation_batches(index, images_per_batch=IMAGES_PER_BATCH)
-    mine = everyone[accelerator.process_index :: accelerator.num_processes]
-    return [batch for batch in mine if any(key not in done for key in keys_of(index, batch))]
-
-
-def count_referents(index: Index, batches: Sequence[list[int]], done: set[RecordKey]) -> int:
-    """Return how many labels are missing in these batches."""
-    return len({key for batch in batches for key in keys_of(index, batch)} - done)
-
-
-def keys_of(index: Index, numbers: Sequence[int]) -> set[RecordKey]:
-    """Return the referents that these expressions speak of and that are to be labelled."""
-    rows = {index.expression_row(number)[0] for number in numbers}
-    referents = (index[row] for row in sorted(rows))
-    name = index.manifest.dataset
-    return {(name, each.referent_id) for each in referents if not each.is_no_target}
-
-
-def all_keys(index: Index) -> set[RecordKey]:
-    """Return every referent that has a target."""
-    name = index.manifest.dataset
-    return {(name, referent.referent_id) for referent in index if not referent.is_no_target}
-
-
-def make_tasks(
-    stage: Stage,
-    config: ExperimentConfig[Any],
-    index: Index,
-    batches: Sequence[list[int]],
-    *,
-    networks: tuple[ResponseNet, ClipEncoder],
-    done: set[RecordKey],
-) -> Iterator[LabelTask]:
-    """Yield the chosen map of every referent that has no label yet, with its photograph."""
-    network, judge = networks
-    tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
-    dataset = make_dataset(stage, index, network.input_spec, tokenizer)
-    readers = config.response.training.num_workers
-    for numbers, batch in zip(
-        batches, build_loader(dataset, batches, num_workers=readers), strict=True
-    ):
-        yield from tasks_of_batch(
-            index, numbers, to_device(batch, stage), networks=(network, judge), config=config,
-            done=done,
-        )  # fmt: skip
-
-
-@torch.inference_mode()
-def choose_maps(
-    batch: Batch, networks: tuple[ResponseNet, ClipEncoder], config: ExperimentConfig[Any]
-) -> list[tuple[int, Chosen, np.ndarray]]:
-    """Return first row, choice and logits (over the photograph's part) of every referent."""
-    network, judge = networks
-    logits = upsample(network(batch).response_logits.float(), batch.images.shape[-2:])
-    choices = []
-    for selection in select_in_batch(logits, batch, judge, config.labels.selection):
-        height, width = batch.content_size[batch.image_index[selection.row]].tolist()
-        chosen = Chosen(
-            key=(config.data.dataset, selection.referent_id),
-            expression_id=int(batch.expression_id[selection.row]),
-            score=selection.score,
-        )
-        choices.append((selection.row, chosen, logits[selection.row, :height, :width]))
-    return [(row, chosen, map_.cpu().numpy()) for row, chosen, map_ in choices]
-
-
-def tasks_of_batch(
-    index: Index,
-    numbers: Sequence[int],
-    batch: Batch,
-    *,
-    networks: tuple[ResponseNet, ClipEncoder],
-    config: ExperimentConfig[Any],
-    done: set[RecordKey],
-) -> Iterator[LabelTask]:
-    """Yield the tasks of one batch; a photograph is read once for its neighbouring referents."""
-    last_path, image = None, np.zeros((0, 0, 3), np.uint8)
-    for row, chosen, logits in choose_maps(batch, networks, config):
-        referent = index[index.expression_row(numbers[row])[0]]
-        key = (index.manifest.dataset, referent.referent_id)
-        if key in done or referent.is_no_target:
-            continue
-        path = index.image_path(referent)
-        if path != last_path:
-            image = np.array(read_photograph(path, is_turned=referent.is_turned))
-            last_path = path
-        yield LabelTask(chosen._replace(key=key), logits, image)
 
 
 def report(stage: Stage, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ The CLIP that judges is passed in as a function, and text features arrive ready 
 caller embeds every sentence once and everything of several referents goes through CLIP together.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -64,7 +65,7 @@ def select_positive_map(
         The chosen map, scale unchanged. Ties go to the first expression.
 
     Raises:
-        InputError: If there is no expression, or no score above -1.
+        InputError: If there is no expression.
 
     Source:
         TRIS (arXiv 2308.14575) eq. 10.
@@ -75,24 +76,19 @@ def select_positive_map(
 def pick_positive_map(similarity: Float[Tensor, "expr expr"]) -> PositiveMap:
     """Return which map wins, and its cumulative score (the sum of its row).
 
-    As released, the search starts from a score of -1 and only a greater one replaces it.
+    The first of the greatest wins. The released search is the same down to scores of -1 and finds
+    nothing below, where M >= 2 sentences of a small CLIP can well be; here the greatest still wins.
 
     Raises:
-        InputError: If there is no expression, or no score above -1 (then every map looks like the
-            opposite of its sentences, or a value is not a number).
+        InputError: If there is no expression, or a score is not a number.
     """
     if not len(similarity):
         raise InputError("A referent without expressions came to PRMS; it needs at least one.")
-    best = PositiveMap(position=-1, score=-1.0)
-    for position, score in enumerate(similarity.sum(dim=1).tolist()):
-        if score > best.score:
-            best = PositiveMap(position=position, score=score)
-    if best.position < 0:
-        raise InputError(
-            f"PRMS found no map with a score above -1 (scores: {similarity.sum(dim=1).tolist()}); "
-            "check that image and text features come from the same CLIP."
-        )
-    return best
+    scores = similarity.sum(dim=1).tolist()
+    if any(math.isnan(score) for score in scores):
+        raise InputError(f"PRMS got scores that are not numbers ({scores}); check the networks.")
+    position = max(range(len(scores)), key=lambda index: scores[index])
+    return PositiveMap(position, scores[position])
 
 
 def map_similarity(

@@ -109,6 +109,19 @@ def open_label_store(directory: Path, *, expected: LabelSettings | None = None) 
     return store
 
 
+def is_label_store_finished(directory: Path, wanted: LabelSettings) -> bool:
+    """Return whether there is a finished store of these settings.
+
+    Raises:
+        InputError: If there is one of other settings (each difference is named).
+    """
+    path = directory / MANIFEST_NAME
+    if not path.is_file():
+        return False
+    refuse_stale(directory, read_manifest(path).settings, wanted)
+    return True
+
+
 def discard_stale_store(directory: Path, wanted: LabelSettings) -> list[str]:
     """Delete a store, finished or not, that was made with other settings.
 

@@ -11,7 +11,12 @@ from tris.errors import InputError
 from tris.pseudo.label import PseudoLabel
 from tris.pseudo.manifest import LabelSettings
 from tris.pseudo.records import decode_label, decode_line, encode_line, make_record
-from tris.pseudo.store import discard_stale_store, list_shards, open_label_store
+from tris.pseudo.store import (
+    discard_stale_store,
+    is_label_store_finished,
+    list_shards,
+    open_label_store,
+)
 from tris.pseudo.store_lock import StoreLock
 from tris.pseudo.store_writer import LabelStoreWriter, finish_label_store
 
@@ -165,6 +170,16 @@ def test_a_refused_writer_leaves_no_lock_behind(tmp_path):
     with pytest.raises(InputError):
         write(tmp_path, KEYS, settings=OTHER)
     assert not list(tmp_path.glob("*lock*"))
+
+
+def test_a_store_is_finished_when_its_manifest_agrees(tmp_path):
+    assert not is_label_store_finished(tmp_path, SETTINGS)
+    write(tmp_path, KEYS)
+    assert not is_label_store_finished(tmp_path, SETTINGS)
+    finish_label_store(tmp_path, expected_keys=set(KEYS))
+    assert is_label_store_finished(tmp_path, SETTINGS)
+    with pytest.raises(InputError, match="other weights or settings"):
+        is_label_store_finished(tmp_path, OTHER)
 
 
 def test_a_stale_store_can_be_discarded_and_an_agreeing_one_stays(tmp_path):
