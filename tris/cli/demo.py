@@ -108,7 +108,7 @@ def _serve(gradio: ModuleType, respond: Respond, wanted: DemoArguments) -> None:
         app.launch(server_name=ADDRESS, server_port=wanted.port, share=False)
     except OSError as error:
         raise InputError(
-            f"Port {wanted.port} cannot be used ({error}); choose another with --port."
+            f"Port {wanted.port} is taken or not allowed; choose another with --port."
         ) from error
 
 
