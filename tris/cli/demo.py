@@ -101,7 +101,9 @@ def _serve(gradio: ModuleType, respond: Respond, wanted: DemoArguments) -> None:
                 photograph = gradio.Image(type="pil", label="Photograph")
                 sentences = gradio.Textbox(lines=3, label="Sentences, one per line")
                 button = gradio.Button("Segment", variant="primary")
-            gallery = gradio.Gallery(label="Masks; the ring marks the peak", columns=2)
+            gallery = gradio.Gallery(
+                label="Masks; the ring marks the peak", columns=2, object_fit="contain"
+            )
         shown = functools.partial(_respond_or_tell, gradio, respond)
         button.click(shown, inputs=[photograph, sentences], outputs=gallery)
     try:
