@@ -18,7 +18,7 @@ class Sentences:
     expression_types: tuple[str, ...]
 
 
-def read_sentences(records: Sequence[Mapping[str, Any]], *, of: str, log: Log) -> Sentences:
+def read_sentences(records: Sequence[object], *, of: str, log: Log) -> Sentences:
     """Read a REFER record's sentences; empty ones are left out and noted.
 
     Raises:
