@@ -26,7 +26,7 @@ stage1: .venv/installed  ## prepare the data, train the response maps (and, for 
 	@$(LAUNCH) stages/train_response.py $(SETTINGS)
 
 stage2: .venv/installed  ## make the labels if they are missing or stale, train a segmenter, evaluate
-	@$(LAUNCH) stages/make_pseudo_labels.py $(SETTINGS)
+	@$(LAUNCH) stages/make_pseudo_labels.py --replace $(SETTINGS)
 	@$(LAUNCH) stages/train_segmenter.py $(SETTINGS)
 	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
 
