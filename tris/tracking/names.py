@@ -32,6 +32,7 @@ JOBS = {
     "pretrain": "Pretraining",
     "response": "Stage 1: response maps",
     "labels": "Pseudo-labels",
+    "labels_log": "Pseudo-labels",
     "segmenter": "Stage 2: segmenter",
     "ceiling": "Ceiling: true masks",
     "evaluate": "Evaluation",
