@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich import box
 from rich.table import Table
 
 _PAIRS = (
@@ -29,7 +30,7 @@ _ALSO_CALLED = {
     "peak_in_box_accuracy": "PointIt",
     "no_target_accuracy": "N-acc",
     "target_accuracy": "T-acc",
-    "zero_sample_accuracy": "Ref-ZOM Acc",
+    "zero_sample_accuracy": "Acc",
     "negative_recall": "R_neg",
     "region_similarity": "J",
     "contour_accuracy": "F",
@@ -39,7 +40,7 @@ _ALSO_CALLED = {
 
 def metrics_table(metrics: Mapping[str, float], *, title: str, caption: str | None = None) -> Table:
     """Return the metrics two by two, the two IoUs side by side; percent."""
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=caption, box=box.SIMPLE, pad_edge=False)
     for side in ("left", "right"):
         table.add_column("metric" if side == "left" else "", no_wrap=True)
         table.add_column("%", justify="right", no_wrap=True)
