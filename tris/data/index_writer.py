@@ -5,13 +5,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
+from tris.data.index_counts import Counts
 from tris.data.manifest import MANIFEST_NAME, Manifest, SplitFacts, read_manifest, write_manifest
 from tris.data.referent import SCHEMA, Referent, to_row
 from tris.errors import InputError
@@ -71,6 +72,8 @@ class IndexWriter:
         self._training_splits = frozenset(training_splits)
         self._keep_training_masks = keep_training_masks
         self._splits: dict[str, _SplitWriter] = {}
+        self._total = Counts()
+        self._seen: set[int] = set()
 
     def __enter__(self) -> "IndexWriter":
         parent = self.directory.parent
@@ -94,11 +97,18 @@ class IndexWriter:
             referent = replace(referent, mask=None, boxes=())
         _check(referent)
         self._splits[split].add(referent)
+        if referent.referent_id not in self._seen:
+            self._seen.add(referent.referent_id)
+            self._total.add(referent)
+
+    def total(self) -> SplitFacts:
+        """Return what was written so far, each referent once although it may be in two splits."""
+        return self._total.facts()
 
     def facts(self) -> dict[str, SplitFacts]:
         """Return what was written so far, by split."""
         return {
-            split: writer.facts(
+            split: writer.counts.facts(
                 is_training=split in self._training_splits,
                 masks_left_out=not self._keep_training_masks and split in self._training_splits,
             )
@@ -139,52 +149,20 @@ class IndexWriter:
         replace_directory(self._scratch, self.directory)
 
 
-@dataclass
 class _SplitWriter:
     """One Arrow stream and its counts."""
 
-    path: Path
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    image_ids: set[int] = field(default_factory=set)
-    annotation_ids: set[int] = field(default_factory=set)
-    groups: set[str] = field(default_factory=set)
-    referents: int = 0
-    expressions: int = 0
-    multi_target: int = 0
-    no_target: int = 0
-    masks: int = 0
-
-    def __post_init__(self) -> None:
-        self._sink = pa.OSFile(str(self.path), "wb")
+    def __init__(self, path: Path) -> None:
+        self.counts = Counts()
+        self._rows: list[dict[str, Any]] = []
+        self._sink = pa.OSFile(str(path), "wb")
         self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
 
     def add(self, referent: Referent) -> None:
-        num_expressions = len(referent.expression_ids)
-        self.rows.append(to_row(referent))
-        self.image_ids.add(referent.image_id)
-        self.annotation_ids.update(referent.annotation_ids)
-        self.groups.update([referent.group] if referent.group else [])
-        self.referents += 1
-        self.expressions += num_expressions
-        self.multi_target += num_expressions * (len(referent.annotation_ids) > 1)
-        self.no_target += num_expressions * referent.is_no_target
-        self.masks += referent.mask is not None
-        if len(self.rows) == ROWS_PER_BATCH:
+        self.counts.add(referent)
+        self._rows.append(to_row(referent))
+        if len(self._rows) == ROWS_PER_BATCH:
             self._flush()
-
-    def facts(self, *, is_training: bool, masks_left_out: bool) -> SplitFacts:
-        return SplitFacts(
-            images=len(self.image_ids),
-            referents=self.referents,
-            expressions=self.expressions,
-            multi_target=self.multi_target,
-            no_target=self.no_target,
-            objects=len(self.annotation_ids),
-            groups=len(self.groups),
-            masks=self.masks,
-            is_training=is_training,
-            masks_left_out=masks_left_out,
-        )
 
     def close(self) -> None:
         self._flush()
@@ -192,9 +170,9 @@ class _SplitWriter:
         self._sink.close()
 
     def _flush(self) -> None:
-        if self.rows:
-            self._stream.write_batch(pa.RecordBatch.from_pylist(self.rows, SCHEMA))
-            self.rows = []
+        if self._rows:
+            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
+            self._rows = []
 
 
 def refuse_to_replace(directory: Path, *, holding: Collection[Path]) -> None:

@@ -104,6 +104,14 @@ def test_counts_stand_in_the_manifest(tmp_path: Path):
     assert (facts.no_target, facts.objects, facts.masks) == (2, 2, 2)
 
 
+def test_a_referent_of_two_splits_counts_once_in_all(tmp_path: Path):
+    with IndexWriter(tmp_path / "index", dataset="toy", images=tmp_path / "images") as writer:
+        for split in ("testA", "testB"):
+            writer.add(split, referent(0))
+        assert (writer.total().referents, writer.total().expressions) == (1, 2)
+        assert [facts.referents for facts in writer.facts().values()] == [1, 1]
+
+
 def test_an_index_has_masks_only_where_every_referent_has_one(tmp_path: Path):
     whole = open_index(write(tmp_path / "a", [referent(0), referent(1)]), "train")
     part = open_index(write(tmp_path / "b", [referent(0), referent(1, mask=None)]), "train")

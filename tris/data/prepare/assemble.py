@@ -133,7 +133,7 @@ def _note(
     writer.overlaps = overlaps.found(release.training_splits)
     writer.warnings += [
         *leakage_warnings(release.dataset, release.split_by),
-        *compare_with_published(release.dataset, release.split_by, facts),
+        *compare_with_published(release.dataset, release.split_by, facts, writer.total()),
         *(f"{number:,} {what}." for what, number in release.log.mended.items()),
         *([f"{len(problems):,} photographs were skipped."] if problems else []),
         *(

@@ -21,7 +21,7 @@ _MEVIS = "MeViS's README"
 _COCA = "the CoCA release"
 
 ALL = "all"
-"""Stands for the sum over splits; only where these have no photograph in common."""
+"""Stands for all splits together, each referent once."""
 
 
 class Published(NamedTuple):
@@ -131,14 +131,14 @@ _LEAKS: Mapping[str, tuple[str, ...]] = {
 
 
 def compare_with_published(
-    dataset: str, split_by: str, facts: Mapping[str, SplitFacts]
+    dataset: str, split_by: str, facts: Mapping[str, SplitFacts], total: SplitFacts
 ) -> Iterator[str]:
     """Give a sentence for every number that differs from a published one."""
+    by_split = {**facts, ALL: total}
     name = f"{dataset} ({split_by})" if split_by else dataset
     for split, quantity, number, source in PUBLISHED.get((dataset, split_by), ()):
-        parts = list(facts.values()) if split == ALL else [facts[split]] if split in facts else []
-        here = sum(int(getattr(part, quantity)) for part in parts)
-        if parts and here != number:
+        here = int(getattr(by_split[split], quantity)) if split in by_split else number
+        if here != number:
             where = "in all" if split == ALL else split
             what = quantity.replace("_", "-")
             yield f"{name} {where}: {here:,} {what} here, {number:,} published ({source})."
