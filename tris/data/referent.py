@@ -1,6 +1,6 @@
 """`Referent`, one row of the index, and how it lies in an Arrow file."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -82,7 +82,7 @@ SCHEMA = pa.schema(
 
 def to_row(referent: Referent) -> dict[str, Any]:
     """Return the referent as a row of `SCHEMA`."""
-    row = asdict(referent)
+    row = dict(vars(referent))
     row["mask"] = None if referent.mask is None else referent.mask["counts"]
     return row
 

@@ -157,7 +157,7 @@ def _draw(
             boxes.append(_box(annotation, mask))
         except InputError as error:
             raise InputError(f"Annotation {annotation.get('id')} of {of}: {error}") from error
-    union = merge_masks(masks)
+    union = masks[0] if len(masks) == 1 else merge_masks(masks)
     if rle_to_box(union) is None:
         log.mend("referents have an empty mask although they name an object")
     return union, tuple(boxes)
