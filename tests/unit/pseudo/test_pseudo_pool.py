@@ -1,5 +1,9 @@
+import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -8,6 +12,8 @@ import pytest
 from tris.errors import InputError
 from tris.pseudo.label import EMBEDDED_LABELS, label_referent
 from tris.pseudo.pool import TASKS_IN_FLIGHT, LabelPool, LabelTask
+
+IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parents[3])}
 
 
 def make_tasks(count):
@@ -84,6 +90,26 @@ def test_a_worker_that_dies_is_reported_in_one_sentence():
             os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(InputError, match="worker died"):
             list(labels)
+
+
+@pytest.mark.multiprocess
+def test_workers_leave_when_the_process_that_started_them_is_killed():
+    script = (
+        "import json, os, psutil, signal\n"
+        "from tris.pseudo.label import EMBEDDED_LABELS\n"
+        "from tris.pseudo.pool import LabelPool\n"
+        "with LabelPool(EMBEDDED_LABELS, 2):\n"
+        "    children = psutil.Process().children(recursive=True)\n"
+        "    print(json.dumps([child.pid for child in children]), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=os.environ | IMPORTABLE
+    ) as parent:
+        workers = json.loads(parent.stdout.readline())
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in workers if psutil.pid_exists(p)], 20)
+    assert not alive
 
 
 def _is_worker(process):
