@@ -224,14 +224,14 @@ def report(stage: Stage, manifest: Manifest) -> None:
         f"these dropped (rule: {stage.config.labels.label.degenerate})."
     )
     with Tracker.start(
-        stage.accelerator, group=stage.config.name, job_type="labels",
+        stage.accelerator, group=stage.config.group, job_type="labels",
         config=to_json(stage.config), directory=stage.folders.job("labels_log"),
         tracking=stage.config.tracking,
     ) as tracker:  # fmt: skip
         tracker.log_metrics({f"labels/{name}": count for name, count in counts.items()}, step=0)
         tracker.log_artifact(
-            stage.folders.labels, name=f"labels-{stage.config.name}", type="labels",
-            used=[f"response-{stage.config.name}:best"],
+            stage.folders.labels, name=f"labels-{stage.config.group}", type="labels",
+            used=[f"response-{stage.config.group}:best"],
         )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     with (
         run,
         Tracker.start(
-            accelerator, group=stage.config.name, job_type="pretrain",
+            accelerator, group=stage.config.group, job_type="pretrain",
             config=to_json(stage.config), directory=run.directory,
             run_id=run.progress.tracker_id, resumed_step=run.resumed_step,
             tracking=stage.config.tracking,

@@ -67,7 +67,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
     with (
         run,
         Tracker.start(
-            accelerator, group=config.name, job_type=JOB, config=to_json(config),
+            accelerator, group=config.group, job_type=JOB, config=to_json(config),
             directory=run.directory, run_id=run.progress.tracker_id,
             resumed_step=run.resumed_step, tracking=config.tracking,
         ) as tracker,
@@ -98,7 +98,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
         tracker.set_best({f"val/{k}": v for k, v in run.progress.best.items()})
         delivery.finish()
         tracker.log_artifact(
-            stage.folders.model(JOB), name=f"response-{config.name}", type="model",
+            stage.folders.model(JOB), name=f"response-{config.group}", type="model",
             aliases=["best"],
         )  # fmt: skip
     stage.say(f"Stage 1 is done: {stage.folders.model(JOB)}")

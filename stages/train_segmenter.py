@@ -67,7 +67,7 @@ def train(stage: Stage, job: str, fingerprint: dict[str, Any]) -> None:
     with (
         run,
         Tracker.start(
-            accelerator, group=config.name, job_type="segmenter", config=to_json(config),
+            accelerator, group=config.group, job_type="segmenter", config=to_json(config),
             directory=run.directory, run_id=run.progress.tracker_id,
             resumed_step=run.resumed_step, tracking=config.tracking,
         ) as tracker,
@@ -90,8 +90,8 @@ def train(stage: Stage, job: str, fingerprint: dict[str, Any]) -> None:
         tracker.set_best({f"val/{k}": v for k, v in run.progress.best.items()})
         delivery.finish()
         tracker.log_artifact(
-            stage.folders.model(job), name=f"{job}-{config.name}", type="model",
-            aliases=["best"], used=[] if is_ceiling(stage) else [f"labels-{config.name}:latest"],
+            stage.folders.model(job), name=f"{job}-{config.group}", type="model",
+            aliases=["best"], used=[] if is_ceiling(stage) else [f"labels-{config.group}:latest"],
         )  # fmt: skip
     stage.say(f"Stage 2 is done: {stage.folders.model(job)}")
 

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["WANDB_MODE"] = "offline"  # a developer with a login stays here
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

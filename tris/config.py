@@ -148,6 +148,11 @@ class ExperimentConfig(Generic[Network]):
     seed: int = 0
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    @property
+    def group(self) -> str:
+        """Name of this training among others, on dashboards and of artifacts."""
+        return f"{self.name}-seed{self.seed}"
+
 
 @dataclass(frozen=True)
 class StageArguments:

@@ -1,0 +1,1 @@
+"""Images and sentences: published files in, batches out."""

@@ -1,54 +1,113 @@
 """The image tower of the small CLIP that is trained where no pretrained CLIP can be had."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from timm.layers import create_conv2d
 from timm.models import register_model
-from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
+from torch.nn import functional
 
-STEM_CHANNELS = 24
-STAGES = ((32, 2), (64, 2), (96, 1), (128, 1))
-"""Channels and stride: total strides 4, 8, 8, 8 keep 12 x 12 cells of a 96-pixel image, fine
-enough to tell small shapes."""
+
+class Stage(NamedTuple):
+    """One residual block.
+
+    Attributes:
+        channels: Of its output.
+        stride: Of its first convolution.
+        kernels: Of its two convolutions.
+    """
+
+    channels: int
+    stride: int
+    kernels: tuple[int, int]
+
+
+STEM_CHANNELS, STEM_STRIDE, NUM_HEADS = 32, 4, 4
+STAGES = (Stage(32, 1, (3, 3)), Stage(64, 2, (3, 3)), Stage(96, 1, (3, 1)), Stage(128, 1, (1, 1)))
+"""Total strides 4, 8, 8, 8 keep 12 x 12 cells of a 96-pixel image, fine enough to tell small
+shapes. A cell sees 63 pixels: a tower that sees the whole image answers in the wrong place."""
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch norm, and a shortcut."""
+
+    def __init__(self, before: int, stage: Stage) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            create_conv2d(before, stage.channels, stage.kernels[0], stride=stage.stride),
+            nn.BatchNorm2d(stage.channels),
+            nn.ReLU(inplace=True),
+            create_conv2d(stage.channels, stage.channels, stage.kernels[1]),
+            nn.BatchNorm2d(stage.channels),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(before, stage.channels, 1, stride=stage.stride, bias=False),
+            nn.BatchNorm2d(stage.channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the block's map."""
+        return functional.relu(self.convolutions(features) + self.shortcut(features))
+
+
+class AttentionPooling(nn.Module):
+    """CLIP's pooling without position embedding: the mean of the map asks, every cell answers.
+
+    Source:
+        CLIP (arXiv 2103.00020), section 2.4.
+    """
+
+    def __init__(self, channels: int, dim: int, *, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return one vector per map."""
+        cells = features.flatten(2).transpose(1, 2)
+        heads = (self.num_heads, -1)
+        query = self.query(cells.mean(dim=1, keepdim=True)).unflatten(-1, heads).transpose(1, 2)
+        key = self.key(cells).unflatten(-1, heads).transpose(1, 2)
+        value = self.value(cells).unflatten(-1, heads).transpose(1, 2)
+        pooled = functional.scaled_dot_product_attention(query, key, value)
+        vector: Tensor = self.output(pooled.flatten(1))
+        return vector
 
 
 class SmallTower(nn.Module):
     """A stem and four residual blocks, with the interface that open_clip wants of a timm model.
 
     Attributes:
-        num_features: Channels of the last stage.
-        default_cfg: timm's description; the pooling reads the map size from it.
         feature_info: Channels and reduction of the stem and of each stage.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            create_conv2d(3, STEM_CHANNELS, 3, stride=2),
+            create_conv2d(3, STEM_CHANNELS, 7, stride=STEM_STRIDE),
             nn.BatchNorm2d(STEM_CHANNELS),
             nn.ReLU(inplace=True),
         )
-        self.feature_info = [{"num_chs": STEM_CHANNELS, "reduction": 2}]
+        self.feature_info = [{"num_chs": STEM_CHANNELS, "reduction": STEM_STRIDE}]
         self.stages = nn.ModuleList()
-        for channels, stride in STAGES:
+        for stage in STAGES:
             before = self.feature_info[-1]
-            self.stages.append(_residual_block(before["num_chs"], channels, stride))
+            self.stages.append(ResidualBlock(before["num_chs"], stage))
             self.feature_info.append(
-                {"num_chs": channels, "reduction": before["reduction"] * stride}
+                {"num_chs": stage.channels, "reduction": before["reduction"] * stage.stride}
             )
-        self.num_features = STAGES[-1][0]
-        self.default_cfg = {"pool_size": (12, 12), "input_size": (3, 96, 96)}
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "") -> None:
-        """Accept open_clip's request to have no classifier and no pooling: there are none."""
+        self.pooling = AttentionPooling(STAGES[-1].channels, dim, num_heads=NUM_HEADS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the last feature map."""
-        features: Tensor = self.stem(images)
+        """Return one embedding per image."""
+        features = self.stem(images)
         for stage in self.stages:
             features = stage(features)
-        return features
+        embedding: Tensor = self.pooling(features)
+        return embedding
 
     def forward_intermediates(
         self,
@@ -69,22 +128,16 @@ class SmallTower(nn.Module):
 @register_model  # type: ignore[untyped-decorator]  # timm is untyped
 def tris_small_resnet(
     pretrained: bool = False,
+    num_classes: int = 128,
     **_: Any,  # noqa: ANN401 - what timm's factory passes to every model
 ) -> SmallTower:
     """Return the small tower with random weights; open_clip finds it by this name.
+
+    ``num_classes`` is the width of the joint embedding.
 
     Raises:
         ValueError: If pretrained weights are asked for: there are none.
     """
     if pretrained:
         raise ValueError("tris_small_resnet has no pretrained weights.")
-    return SmallTower()
-
-
-def _residual_block(before: int, channels: int, stride: int) -> BasicBlock:
-    if before == channels and stride == 1:
-        return BasicBlock(channels, channels)
-    shortcut = nn.Sequential(
-        nn.Conv2d(before, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
-    )
-    return BasicBlock(before, channels, stride=stride, downsample=shortcut)
+    return SmallTower(num_classes)

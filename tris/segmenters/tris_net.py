@@ -26,6 +26,7 @@ from tris.segmenters.stage_one import check_same_input, load_clip_source
 EMBEDDING_ONLY = (
     "clip.visual.attnpool.",
     "clip.visual.head.",
+    "clip.visual.trunk.pooling.",
     "clip.text_projection",
     "clip.logit_scale",
 )
