@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from stages.gallery import Gallery
 from stages.loading import evaluation_loader, make_dataset
 from stages.setup import Stage, load_judge, segmenter_job, start_stage, with_own_clip
 from stages.train_response import respond
 from stages.train_segmenter import segment
-from stages.validation import IMAGES_PER_BATCH, to_device
+from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
+from tris.config import to_json
 from tris.data.images import read_photograph
 from tris.data.index import Index, Referent, open_index
 from tris.data.tokens import build_tokenizer
@@ -38,7 +40,9 @@ from tris.pseudo.pool import LabelPool, LabelTask
 from tris.pseudo.selection import ChosenMap, choose_maps
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
+from tris.tracking.panels import save_gallery
 from tris.tracking.tables import final_table
+from tris.tracking.wandb_run import Tracker
 
 Rows = Int64[np.ndarray, "expr columns"]
 REPORTED = (
@@ -58,14 +62,13 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for split in stage.config.data.evaluation_splits:
         index = open_index(stage.folders.index, split)
-        types = expression_types(index)
-        for name, rows in evaluate_split(stage, index):
+        gallery = Gallery(index, split=split)
+        for name, rows in evaluate_split(stage, index, gallery):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
-            by_type = compute_by_group(rows, types)
-            results.setdefault(name, {})[split] = {
-                **_reported(compute_metrics(rows)),
-                "by_type": {kind: _reported(metrics) for kind, metrics in by_type.items()},
-            }
+            results.setdefault(name, {})[split] = summarise(rows, expression_types(index))
+        if stage.is_main and split == stage.config.data.evaluation_splits[0]:
+            save_gallery(gallery.items(), stage.folders.run / "gallery")
+            track(stage, results, split, gallery)
     if stage.is_main:
         scratch = stage.folders.metrics.with_suffix(".part")
         scratch.write_text(json.dumps(results, indent=2) + "\n")
@@ -75,7 +78,31 @@ def main() -> None:
     stage.accelerator.end_training()
 
 
-def evaluate_split(stage: Stage, index: Index) -> Iterator[tuple[str, Rows]]:
+def track(stage: Stage, results: dict[str, dict[str, Any]], split: str, gallery: Gallery) -> None:
+    """Put every step's figures under the same keys, and the gallery, on the dashboard."""
+    with Tracker.start(
+        stage.accelerator, group=stage.config.group, job_type="evaluate",
+        config=to_json(stage.config), directory=stage.folders.job("evaluate"),
+        tracking=stage.config.tracking,
+    ) as tracker:  # fmt: skip
+        for step, by_split in enumerate(results.values()):
+            figures = {
+                f"val/{key}": by_split[split][key] for key in LOGGED if key in by_split[split]
+            }
+            tracker.log_metrics(figures, step)
+        tracker.log_masks(gallery.items(), step=len(results))
+
+
+def summarise(rows: Rows, types: dict[int, str]) -> dict[str, Any]:
+    """Return the reported metrics of all expressions, and of each type."""
+    by_type = compute_by_group(rows, types)
+    return {
+        **_reported(compute_metrics(rows)),
+        "by_type": {kind: _reported(metrics) for kind, metrics in by_type.items()},
+    }
+
+
+def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tuple[str, Rows]]:
     """Yield the rows of every step that the run has, of all processes together.
 
     Raises:
@@ -92,15 +119,17 @@ def evaluate_split(stage: Stage, index: Index) -> Iterator[tuple[str, Rows]]:
         yield f"baseline_{name}", gather_rows(count_predictions(maps))
     network = load_response(stage)
     seen = batches_for(stage, index, network)
-    maps = predict_split(functools.partial(respond, network), seen, index)
+    maps = gallery.responses(predict_split(functools.partial(respond, network), seen, index))
     yield "response", gather_rows(count_predictions(maps))
-    yield from evaluate_labels(stage, network, index)
+    yield from evaluate_labels(stage, network, index, gallery)
     for name, job in (("segmenter", segmenter_job(stage.config)), ("ceiling", "ceiling")):
         if (stage.folders.model(job) / "config.json").is_file():
             segmenter = Segmenter.from_pretrained(stage.folders.model(job))
             segmenter.to(accelerator.device)
             seen = batches_for(stage, index, segmenter)
             maps = predict_split(functools.partial(segment, segmenter), seen, index)
+            if name == "segmenter":
+                maps = gallery.masks(maps)
             yield name, gather_rows(count_predictions(maps))
 
 
@@ -121,6 +150,7 @@ def evaluate_labels(stage: Stage, network: ResponseNet, index: Index) -> Iterato
         for each, (_, label) in zip(for_maps, pool.refine(tasks), strict=True):
             map_rows.append(count_predictions(credit_all(each)))
             label_rows.append(count_label(each.referent, label))
+            gallery.label(each.referent, label)
     yield "prms", gather_rows(merge_rows(map_rows))
     yield "labels", gather_rows(merge_rows(label_rows))
 
