@@ -133,7 +133,9 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
             yield name, gather_rows(count_predictions(maps))
 
 
-def evaluate_labels(stage: Stage, network: ResponseNet, index: Index) -> Iterator[tuple[str, Rows]]:
+def evaluate_labels(
+    stage: Stage, network: ResponseNet, index: Index, gallery: Gallery
+) -> Iterator[tuple[str, Rows]]:
     """Yield the rows of the maps that PRMS chose, and of the labels made of them.
 
     All sentences of a referent are credited with the same map, as in the released evaluation.

@@ -2,18 +2,23 @@
 
 import argparse
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from types import FrameType
 
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+_GRACE = 30.0
+_POLL = 0.1
 
 
 def main() -> None:
     """Run ``stages.launch [--nproc N] SCRIPT ARGUMENTS``.
 
-    One process is started as it is; several through torch's launcher, on GPUs or CPUs alike
-    (``accelerate launch`` would quietly start a single one on a machine without GPU).
+    Several processes find each other as those of torchrun do, on GPUs or CPUs alike
+    (``accelerate launch`` would quietly start a single one on a machine without GPU). For several
+    machines start the same scripts with torchrun.
     """
     parser = argparse.ArgumentParser(description=main.__doc__, add_help=False)
     parser.add_argument("--nproc", type=int, default=1)
@@ -21,32 +26,69 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     if arguments.nproc < 1:
         parser.error(f"NPROC must be at least 1, not {arguments.nproc}.")
-    command = [arguments.script, *rest]
-    if arguments.nproc == 1:
-        sys.exit(_run_alone(command))
-    sys.exit(_run_together(command, num_processes=arguments.nproc))
+    command = [sys.executable, arguments.script, *rest]
+    sys.exit(Processes(command, arguments.nproc).wait())
 
 
-def _run_alone(command: list[str]) -> int:
-    process = subprocess.Popen([sys.executable, *command])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
+class Processes:
+    """A stage's processes, which end together."""
+
+    def __init__(self, command: list[str], count: int) -> None:
+        """Start them; signals to this process are passed on."""
+        self._stopped_by: int | None = None
+        self._started = [subprocess.Popen(command, env=env) for env in environments(count)]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._pass_on)
+
+    def wait(self) -> int:
+        """Return the first failure's exit code, or 0; the others are ended when one fails."""
+        while True:
+            codes = [process.poll() for process in self._started]
+            failures = [code for code in codes if code]
+            if failures:
+                if self._stopped_by is None:
+                    self._send(signal.SIGTERM)
+                self._end()
+                # A process that was killed by a signal reports its negative; shells say 128 + n.
+                return failures[0] if failures[0] > 0 else 128 - failures[0]
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(_POLL)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Hand a signal to the stage; Ctrl-C reaches it from the terminal, so not twice."""
+        first, self._stopped_by = self._stopped_by is None, number
+        if number != signal.SIGINT or not sys.stdin.isatty() or not first:
+            self._send(signal.Signals(number))
+
+    def _send(self, number: signal.Signals) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def _end(self) -> None:
+        """Wait for the others a while, then kill them: they may hang in a collective."""
+        patience = time.monotonic() + (_GRACE if self._stopped_by is not None else 2.0)
+        while time.monotonic() < patience and any(each.poll() is None for each in self._started):
+            time.sleep(_POLL)
+        self._send(signal.SIGKILL)
+        for process in self._started:
+            process.wait()
 
 
-def _run_together(command: list[str], *, num_processes: int) -> int:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=num_processes, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0,
-    )  # fmt: skip
-    try:
-        elastic_launch(config, entrypoint=sys.executable)(*command)
-    except ChildFailedError as error:
-        return max(1, error.get_first_failure()[1].exitcode)
-    return 0
+def environments(count: int) -> list[dict[str, str]]:
+    """Return each process's environment: torchrun's variables where there are several."""
+    if count == 1:
+        return [dict(os.environ)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    shared = {
+        "OMP_NUM_THREADS": threads, **os.environ, "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+    }  # fmt: skip
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 if __name__ == "__main__":

@@ -95,12 +95,13 @@ class TrainingBatches:
 def evaluation_loader(
     stage: Stage, dataset: ExpressionDataset, *, images_per_batch: int, num_workers: int
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yield this process's share of a split: running numbers of expressions, and their batch."""
-    batches = evaluation_batches(
-        dataset.index,
-        images_per_batch=images_per_batch,
-        process_index=stage.accelerator.process_index,
-        num_processes=stage.accelerator.num_processes,
-    )
+    """Yield this process's share of a split: running numbers of expressions, and their batch.
+
+    Whole batches are shared out, so each is the same whatever the number of processes: what an
+    image is computed with may touch the last digit of its maps.
+    """
+    everyone = evaluation_batches(dataset.index, images_per_batch=images_per_batch)
+    accelerator = stage.accelerator
+    batches = everyone[accelerator.process_index :: accelerator.num_processes]
     loader = build_loader(dataset, batches, num_workers=num_workers)
     yield from zip(batches, loader, strict=True)

@@ -14,8 +14,9 @@ from tris.errors import exits_cleanly
 from tris.model_directory import ParameterGroup
 from tris.response.contrastive import contrastive_losses
 from tris.tracking.wandb_run import Tracker
+from tris.training.fingerprint import is_finished
 from tris.training.optim import build_optimizer
-from tris.training.run import TrainingRun, is_finished
+from tris.training.run import TrainingRun
 from tris.training.wrapped import NetworkWithLoss
 
 
@@ -57,6 +58,7 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     run = TrainingRun(
         accelerator, trained, optimizer,
         config=config.training, total_steps=batches.total_steps,
+        steps_per_epoch=batches.steps_per_epoch,
         directory=stage.folders.job("pretrain"),
         fingerprint=fingerprint(stage),
     )  # fmt: skip

@@ -21,8 +21,9 @@ from tris.response.classification import classification_loss
 from tris.response.response_net import ResponseNet
 from tris.tracking.wandb_run import Tracker
 from tris.training.delivery import Delivery
+from tris.training.fingerprint import is_finished
 from tris.training.optim import build_optimizer
-from tris.training.run import TrainingRun, is_finished
+from tris.training.run import TrainingRun
 
 JOB = "response"
 
@@ -61,9 +62,10 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
     run = TrainingRun(
         accelerator, network, build_optimizer(groups, experiment.training),
         config=experiment.training, total_steps=batches.total_steps,
+        steps_per_epoch=batches.steps_per_epoch,
         directory=stage.folders.job(JOB), fingerprint=fingerprint,
     )  # fmt: skip
-    delivery = Delivery(run, steps_per_epoch=batches.steps_per_epoch)
+    delivery = Delivery(run)
     with (
         run,
         Tracker.start(
@@ -90,7 +92,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)
             if delivery.is_evaluation_due:
-                evaluated = run.delivered_network().eval()
+                evaluated = run.network_to_evaluate()
                 metrics = validate(stage, functools.partial(respond, evaluated), validation_set)
                 delivery.note(metrics)
                 tracker.log_metrics({f"val/{k}": v for k, v in metrics.items()}, run.step)

@@ -114,31 +114,6 @@ class ClipEncoder(PretrainedModel):
         longest = int(token_ids.argmax(dim=-1).max()) + 1
         return self.encode_words(token_ids[:, :longest])[1]
 
-    def pooling_projection(
-        self,
-    ) -> tuple[Float[Tensor, "embed channels"], Float[Tensor, "embed"]]:
-        """Return weight and bias that carry a cell of c4 into the joint embedding.
-
-        The attention pooling is a weighted mean of values followed by a projection; applied to a
-        single cell it is linear. The parts are copies: training does not tie them.
-
-        Raises:
-            InputError: If the image tower does not end in an attention pooling.
-
-        Source:
-            Zhou et al., "Extract free dense labels from CLIP" (arXiv 2112.01071).
-        """
-        pooling = getattr(self.clip.visual, "attnpool", None)
-        if pooling is not None:
-            value, output = pooling.v_proj, pooling.c_proj
-        else:
-            pooling = getattr(getattr(self.clip.visual, "trunk", None), "pooling", None)
-            if pooling is None:
-                raise InputError(f"{self.config.architecture} has no attention pooling.")
-            value, output = pooling.value, pooling.output
-        with torch.no_grad():
-            return output.weight @ value.weight, output.weight @ value.bias + output.bias
-
     def _load(self, source: str) -> None:
         path = Path(source)
         if (path / "config.json").is_file():

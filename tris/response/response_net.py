@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from tris.batch import Batch, InputSpec, PairResponses, ResponseMaps
 from tris.distributed import gather_rows
-from tris.errors import InputError
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.model_directory import ParameterGroup, PretrainedModel
 from tris.response.bilateral_prompt import BilateralPrompt, PromptAttention
@@ -32,8 +31,6 @@ class ResponseNetConfig:
         initial_temperature: 1 / tau at the start; responses are multiplied by it.
         train_temperature: The paper's "learnable temperature"; the released code leaves it out of
             the optimiser (False).
-        projections: How the two projections start: ``random`` as released, or ``clip`` = so that
-            the first responses are CLIP's own similarities (needs ``dim`` = CLIP's embedding).
     """
 
     encoder: ClipConfig = field(default_factory=ClipConfig)
@@ -45,7 +42,6 @@ class ResponseNetConfig:
     text_prompt_scale: float = 0.1
     initial_temperature: float = 1 / 0.07
     train_temperature: bool = True
-    projections: Literal["random", "clip"] = "random"
 
     def build(self, *, pretrained: bool = True) -> "ResponseNet":
         """Make the network; ``pretrained=False`` leaves CLIP's weights random."""
@@ -69,8 +65,6 @@ class ResponseNet(PretrainedModel):
         self.prompt = BilateralPrompt(config.dim, attention=config.prompt_attention)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(config.initial_temperature)))
         self._freeze_unused()
-        if config.projections == "clip":
-            self._start_as_clip()
 
     @property
     def input_spec(self) -> InputSpec:
@@ -160,19 +154,6 @@ class ResponseNet(PretrainedModel):
         else:
             response = (words.unsqueeze(-2) @ enriched.flatten(3)).squeeze(-2)
         return self.logit_scale.exp() * response.unflatten(-1, visual.shape[2:])
-
-    def _start_as_clip(self) -> None:
-        if self.config.dim != self.encoder.embed_dim:
-            raise InputError(
-                f"projections=clip needs dim={self.encoder.embed_dim} (CLIP's embedding), not "
-                f"{self.config.dim}."
-            )
-        weight, bias = self.encoder.pooling_projection()
-        with torch.no_grad():
-            self.visual_projection.weight.copy_(weight[..., None, None])
-            self.visual_projection.bias.copy_(bias)
-            nn.init.eye_(self.text_projection.weight)
-            nn.init.zeros_(self.text_projection.bias)
 
     def _freeze_unused(self) -> None:
         clip = self.encoder.clip
