@@ -49,11 +49,19 @@ class Processes:
                 if self._stopped_by is None:
                     self._send(signal.SIGTERM)
                 self._end()
-                # A process that was killed by a signal reports its negative; shells say 128 + n.
-                return failures[0] if failures[0] > 0 else 128 - failures[0]
+                return self._explain(failures[0])
             if all(code == 0 for code in codes):
                 return 0
             time.sleep(_POLL)
+
+    def _explain(self, code: int) -> int:
+        """Return what a shell would report; say so where the process could not."""
+        if code > 0:
+            return code
+        if self._stopped_by is None:
+            name = signal.Signals(-code).name
+            print(f"error: a process of this stage was ended by {name}.", file=sys.stderr)
+        return 128 - code
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Hand a signal to the stage; Ctrl-C reaches it from the terminal, so not twice."""

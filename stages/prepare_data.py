@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stages.setup import Stage, start_stage
 from tris.data.index import open_index
+from tris.data.manifest import read_manifest
 from tris.data.prepare.refer import prepare_refer
 from tris.data.synthetic import is_synthetic_written, write_synthetic
 from tris.errors import InputError, exits_cleanly
@@ -28,6 +29,7 @@ def prepare(stage: Stage) -> None:
         (stage.folders.index_with_masks, True),
     ):
         if (index / "index.json").is_file():
+            check_origin(stage, index, source)
             stage.say(f"{index} is there already.")
             continue
         data = stage.config.data
@@ -44,6 +46,26 @@ def prepare(stage: Stage) -> None:
         stage.say(
             f"{split}: {len(index_of_split)} referents, {index_of_split.num_expressions} "
             f"expressions, masks {'kept' if index_of_split.has_masks else 'left out'}"
+        )
+
+
+def check_origin(stage: Stage, index: Path, source: Path) -> None:
+    """Compare an index that is there with the files that are asked for.
+
+    Raises:
+        InputError: If it was made of others.
+    """
+    data, manifest = stage.config.data, read_manifest(index)
+    files = [Path(each).resolve() for each in manifest.sources]
+    is_same = (manifest.dataset, manifest.split_by) == (data.dataset, data.split_by)
+    # The embedded data lie inside the run, which may have been moved; their config was compared.
+    if data.synthetic is None:
+        is_same &= all(each.is_relative_to(source.resolve()) for each in files)
+    if not is_same:
+        raise InputError(
+            f"{index} was made of {manifest.dataset} ({manifest.split_by}) from {files[0].parent}, "
+            f"not of {data.dataset} ({data.split_by}) from {source}: choose another RUN, or remove "
+            "the index."
         )
 
 

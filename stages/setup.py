@@ -114,7 +114,9 @@ def start_stage(
     if accelerator.is_main_process:
         folders.run.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_json(config), indent=2) + "\n"
-        (folders.run / "config.json").write_text(text)
+        scratch = folders.run / "config.json.part"
+        scratch.write_text(text)
+        scratch.replace(folders.run / "config.json")
     return Stage(config, folders, arguments.data, accelerator, arguments.switches)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from tris.training.fingerprint import is_finished
 from tris.training.optim import build_optimizer
 from tris.training.run import TrainingRun
 
-JOB = "response"
+JOB: Literal["response"] = "response"
 
 
 @exits_cleanly

@@ -1,11 +1,14 @@
 """Experiments as typed values: loaded from a Python file, overridden from the command line."""
 
 import argparse
+import contextlib
 import dataclasses
+import difflib
 import importlib.util
+import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -175,8 +178,7 @@ def parse_stage(
     """Read ``--config FILE --segmenter FILE --run DIR --data DIR`` and typed overrides.
 
     Raises:
-        InputError: If a file is missing or no experiment.
-        SystemExit: With code 2 for an unknown or ill-typed override (the sentence is printed).
+        InputError: If a file is missing or no experiment, or an override is unknown or ill-typed.
     """
     parser = argparse.ArgumentParser(description=description, add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path, required=True)
@@ -195,8 +197,9 @@ def load(path: Path, segmenter: Path, overrides: Sequence[str] = ()) -> Experime
     """Load an experiment and its segmenter and apply overrides (``--response.training.steps=5``).
 
     Raises:
-        InputError: If a file is missing or lacks ``get_config``.
-        SystemExit: With code 2 for an unknown or ill-typed override.
+        InputError: If a file is missing or lacks ``get_config``, or an override is unknown or
+            ill-typed.
+        SystemExit: With code 0 after ``--help``.
     """
     experiment = _call_get_config(path)
     second = _call_get_config(segmenter)
@@ -204,15 +207,59 @@ def load(path: Path, segmenter: Path, overrides: Sequence[str] = ()) -> Experime
         raise InputError(f"{segmenter}: get_config() must return a SegmenterExperiment.")
     if not isinstance(experiment, ExperimentConfig):
         raise InputError(f"{path}: get_config() must return an ExperimentConfig.")
-    default = dataclasses.replace(experiment, segmenter=second)
-    typed = ExperimentConfig[type(second.network)]  # type: ignore[misc]  # known at run time only
-    return tyro.cli(  # type: ignore[no-any-return]
-        typed,
-        default=default,
-        args=list(overrides),
-        prog=path.name,
-        config=(tyro.conf.AvoidSubcommands,),
+    return _override(
+        dataclasses.replace(experiment, segmenter=second), overrides, program=path.name
     )
+
+
+def _override(
+    default: ExperimentConfig[Any], overrides: Sequence[str], *, program: str
+) -> ExperimentConfig[Any]:
+    network = type(default.segmenter.network)
+    typed = ExperimentConfig[network]  # type: ignore[valid-type]  # known at run time only
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            config, unknown = tyro.cli(
+                typed,
+                default=default,
+                args=list(overrides),
+                prog=program,
+                config=(tyro.conf.AvoidSubcommands,),
+                return_unknown_args=True,
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise InputError(f"{_first_paragraph(complaint.getvalue())} {_HELP}") from leaving
+    if unknown:
+        raise InputError(_describe_unknown(unknown[0], default))
+    return config
+
+
+_HELP = "The option --help lists every setting."
+
+
+def _describe_unknown(argument: str, config: ExperimentConfig[Any]) -> str:
+    name = argument.split("=")[0]
+    near = difflib.get_close_matches(name.replace("_", "-"), _option_names(to_json(config)), n=1)
+    hint = f"did you mean {near[0]}?" if near else _HELP
+    return f"There is no setting {name}: {hint}"
+
+
+def _option_names(settings: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    names = []
+    for key, value in settings.items():
+        name = prefix + key.replace("_", "-")
+        names.extend(_option_names(value, f"{name}.") if isinstance(value, Mapping) else [name])
+    return names
+
+
+def _first_paragraph(box: str) -> str:
+    """Return the sentence inside the frame that tyro draws around its complaints."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    end = next((i for i, line in enumerate(lines) if not line.strip("─")), len(lines))
+    return " ".join(lines[:end])
 
 
 def to_json(config: object) -> dict[str, Any]:
@@ -232,10 +279,20 @@ def _plain(value: object) -> object:
 
 
 def _call_get_config(path: Path) -> object:
-    module = _import_file(path)
-    if not hasattr(module, "get_config"):
-        raise InputError(f"{path} has no function get_config().")
-    return module.get_config()
+    with _explaining(path):
+        module = _import_file(path)
+        if not hasattr(module, "get_config"):
+            raise InputError(f"{path} has no function get_config().")
+        return module.get_config()
+
+
+@contextlib.contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turn a slip in a config file (a misspelt field, a wrong import) into a sentence."""
+    try:
+        yield
+    except (SyntaxError, TypeError, ImportError, NameError, AttributeError) as error:
+        raise InputError(f"{path} cannot be used: {error}.") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -254,8 +311,6 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(_root_of(path)))
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, TypeError, ImportError, NameError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
     finally:
         sys.path.pop(0)
     return module

@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -31,19 +32,11 @@ def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
             sys.argv.remove("--debug")
         try:
             main(*args, **kwargs)
-        except InputError as error:
-            if is_debugging:
+        except (InputError, OSError, RuntimeError, KeyboardInterrupt) as error:
+            sentence, exit_code = _explain(error)
+            if is_debugging or not exit_code:
                 raise
-            _leave(str(error), exit_code=2)
-        except OSError as error:
-            if is_debugging or error.errno not in _PLAIN_ERRORS:
-                raise
-            where = f" ({error.filename})" if error.filename else ""
-            _leave(f"{error.strerror}{where}: {_PLAIN_ERRORS[error.errno]}", exit_code=2)
-        except KeyboardInterrupt:
-            if is_debugging:
-                raise
-            _leave("Interrupted.", exit_code=130)
+            _leave(sentence, exit_code=exit_code)
 
     return wrapped
 
@@ -56,13 +49,30 @@ _PLAIN_ERRORS = {
 }
 
 
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Return what a person is told and the exit code, 0 for what only a traceback explains."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", 130
+    if isinstance(error, OSError) and error.errno in _PLAIN_ERRORS:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: {_PLAIN_ERRORS[error.errno]}", 2
+    if "RANK" in os.environ and any(sign in str(error) for sign in _LOST):
+        return "Another process of this stage has stopped.", 1
+    return "", 0
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+
+
 def _leave(message: str, *, exit_code: int) -> None:
-    rank = int(os.environ.get("RANK", "0"))
-    if rank:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if int(os.environ.get("RANK", "0")) or exit_code == 1:
         # All processes mostly fail alike: give the first one time to speak for all of them.
         time.sleep(2.0)
     sys.stdout.flush()
-    sys.stderr.write(f"error: {message}\n" if exit_code == 2 else f"{message}\n")
+    sys.stderr.write(f"{message}\n" if exit_code == 130 else f"error: {message}\n")
     sys.stderr.flush()
     if "RANK" in os.environ:
         # The others may wait in a collective; a clean shutdown would wait for them.

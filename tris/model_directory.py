@@ -67,6 +67,9 @@ class PretrainedModel(nn.Module, abc.ABC):
         Args:
             directory: The folder to make.
             card: Text of ``README.md``; a short one is written where it is empty.
+
+        Raises:
+            InputError: If the weights cannot be written, for want of space most often.
         """
         directory = Path(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,7 @@ class PretrainedModel(nn.Module, abc.ABC):
                 "assets": sorted(self.assets),
             }
             (scratch / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-            safetensors.torch.save_file(_plain_state(self), scratch / "model.safetensors")
+            _save_weights(self, scratch / "model.safetensors")
             (scratch / "README.md").write_text(card or _default_card(self))
             for name, content in self.assets.items():
                 (scratch / name).write_bytes(content)
@@ -197,6 +200,17 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *, source: str) -> No
             f"missing {missing}, unexpected {unexpected}, of another shape {misshapen}."
         )
     model.load_state_dict(state, strict=True)
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    try:
+        safetensors.torch.save_file(_plain_state(model), path)
+    except safetensors.SafetensorError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise InputError(
+            f"The weights cannot be written to {path.parent.parent} ({free / 1e6:.1f} MB are free "
+            f"there; {error}): free some space or choose another folder."
+        ) from error
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:

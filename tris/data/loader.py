@@ -63,6 +63,8 @@ def build_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=_calm_worker if num_workers else None,
+        # Its own: a pass would else draw from the global one, and a resumed run makes one more.
+        generator=torch.Generator(),
     )
     return BatchLoader(loader)
 

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, and the latest few of them."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from tris.errors import InputError
-from tris.model_directory import replace_directory
+from tris.files import replace_directory
 
 _PREFIX = "step-"
 
@@ -21,18 +22,25 @@ class CheckpointStore:
     """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
+        """Name the folder; nothing is written yet.
+
+        Raises:
+            InputError: If no checkpoint may be kept.
+        """
+        if keep < 1:
+            raise InputError(f"keep_checkpoints must be at least 1, not {keep}.")
         self.directory = directory
         self.keep = keep
 
     def begin(self, step: int) -> Path:
         """Return the scratch folder that all processes write into."""
-        scratch = self.directory / f".{_PREFIX}{step:08d}.part"
+        scratch = self._scratch(step)
         scratch.mkdir(parents=True, exist_ok=True)
         return scratch
 
     def finish(self, step: int, progress: dict[str, Any]) -> Path:
         """Rename the scratch folder into place and remove old checkpoints (main process)."""
-        scratch = self.directory / f".{_PREFIX}{step:08d}.part"
+        scratch = self._scratch(step)
         (scratch / "progress.json").write_text(json.dumps(progress, indent=2) + "\n")
         final = self.directory / f"{_PREFIX}{step:08d}"
         replace_directory(scratch, final)
@@ -42,8 +50,6 @@ class CheckpointStore:
 
     def list(self) -> list[Path]:
         """Return whole checkpoints, oldest first."""
-        if not self.directory.is_dir():
-            return []
         return sorted(self.directory.glob(f"{_PREFIX}*"))
 
     def latest(self) -> Path | None:
@@ -51,9 +57,17 @@ class CheckpointStore:
         found = self.list()
         return found[-1] if found else None
 
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written (main process)."""
+        for torn in self.directory.glob(f".{_PREFIX}*"):
+            shutil.rmtree(torn)
+
     def clear(self) -> None:
         """Remove every checkpoint and every leftover."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _scratch(self, step: int) -> Path:
+        return self.directory / f".{_PREFIX}{step:08d}.part"
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
@@ -69,14 +83,32 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
     return progress
 
 
+def write_tensors(state: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain containers.
+
+    Raises:
+        InputError: If the disk is full or fails; the file is not there then.
+    """
+    try:
+        torch.save(state, path)
+    except (OSError, RuntimeError) as error:
+        free = shutil.disk_usage(path.parent).free
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"The checkpoint {path} cannot be written ({free / 1e6:.1f} MB are free there): free "
+            "some space and start again; the checkpoint before it is whole."
+        ) from error
+
+
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Return what `torch.save` wrote, refusing everything but tensors and plain containers.
+    """Return what `write_tensors` wrote, refusing everything but tensors and plain containers.
 
     Raises:
         InputError: If the file is missing or damaged.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove this checkpoint.") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read ({first}): remove {path.parent}.") from error
     return state

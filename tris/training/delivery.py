@@ -13,11 +13,11 @@ CANDIDATES = ("mean_iou", "peak_in_mask_accuracy")
 class Delivery:
     """Keeps ``best_<metric>`` model directories and writes ``model`` at the end."""
 
-    def __init__(self, run: TrainingRun, *, steps_per_epoch: int) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         self.run = run
         self._every = run.config.evaluate_every
         if self._every == 0:
-            self._every = steps_per_epoch
+            self._every = run.steps_per_epoch
 
     @property
     def is_evaluation_due(self) -> bool:

@@ -14,13 +14,19 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from tris.batch import Batch
 from tris.errors import InputError
-from tris.training.checkpoint import CheckpointStore, read_progress, read_tensors
+from tris.training.checkpoint import (
+    CheckpointStore,
+    read_progress,
+    read_tensors,
+    write_tensors,
+)
+from tris.training.fingerprint import check_same, decisive, write_finished
 from tris.training.optim import learning_rate_factor, set_learning_rate
 from tris.training.seeding import random_state, restore_random_state
 from tris.training.settings import TrainingConfig
@@ -33,7 +39,7 @@ class Batches(Protocol):
         """Yield this process's batches from pass ``start_step`` on, without end."""
 
 
-_FINISHED = "finished.json"
+_SAME_SIGNAL = 1.0  # seconds
 _FASTEST = torch.channels_last
 """Memory layout of images and convolutions: faster on processors and GPUs alike."""
 
@@ -58,7 +64,8 @@ class Progress:
 class TrainingRun:
     """One training: the optimiser step, the schedule, checkpoints, and where it stands.
 
-    As a context manager it turns Ctrl-C and SIGTERM into a last checkpoint.
+    As a context manager it turns Ctrl-C and SIGTERM into a last checkpoint; a second Ctrl-C leaves
+    at once.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class TrainingRun:
         *,
         config: TrainingConfig,
         total_steps: int,
+        steps_per_epoch: int,
         directory: Path,
         fingerprint: Mapping[str, Any],
     ) -> None:
@@ -80,6 +88,8 @@ class TrainingRun:
             optimizer: Over the network's parameters.
             config: Updates, schedule, checkpoints.
             total_steps: Optimiser steps of the whole run.
+            steps_per_epoch: After so many it is saved and evaluated, unless the config has its own
+                numbers.
             directory: ``RUN/<job>``; checkpoints go below.
             fingerprint: Settings that a checkpoint must share to be continued.
 
@@ -88,9 +98,10 @@ class TrainingRun:
         """
         self.accelerator, self.config, self.total_steps = accelerator, config, total_steps
         self.network = network.to(memory_format=_FASTEST)
+        self.steps_per_epoch = steps_per_epoch
         self.directory = directory
         self.store = CheckpointStore(directory / "checkpoints", keep=config.keep_checkpoints)
-        self.fingerprint = dict(fingerprint)
+        self.fingerprint = decisive(fingerprint)
         if config.sync_batch_norm and accelerator.num_processes > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         trained = torch.compile(network) if config.compile else network
@@ -103,6 +114,7 @@ class TrainingRun:
         self._last_save = time.monotonic()
         self._is_last_pass = True
         self._stop_signal: int | None = None
+        self._stop_time = 0.0
         self._old_handlers: dict[int, Any] = {}
         self._bar: tqdm[Any] | None = None
 
@@ -132,6 +144,11 @@ class TrainingRun:
     def is_done(self) -> bool:
         """Whether all steps are done."""
         return self.step >= self.total_steps
+
+    @property
+    def _checkpoint_steps(self) -> int | None:
+        every = self.config.checkpoint_steps
+        return self.steps_per_epoch if every == 0 else every
 
     def batches(self, make_batches: Batches) -> Iterator[Batch]:
         """Yield batches on this process's device until the run is done.
@@ -207,6 +224,18 @@ class TrainingRun:
         """Return the weights that count: the average where one is kept."""
         return self.network if self.average is None else self.average.module
 
+    def network_to_evaluate(self) -> nn.Module:
+        """Return `delivered_network` in evaluation mode, alike in every process.
+
+        Processes see different batches, so batch statistics differ until the main process's are
+        taken; all processes call this together.
+        """
+        network = self.delivered_network()
+        if self.accelerator.num_processes > 1:
+            for buffer in network.buffers():
+                distributed.broadcast(buffer, src=0)
+        return network.eval()
+
     def improves(self, metric: str, value: float) -> bool:
         """Remember the best value of a metric; say whether this one is it."""
         if value <= self.progress.best.get(metric, -math.inf):
@@ -217,11 +246,7 @@ class TrainingRun:
     def finish(self) -> None:
         """Note that the delivered weights are written, and drop the checkpoints."""
         if self.accelerator.is_main_process:
-            finished = {"fingerprint": self.fingerprint, "best": self.progress.best}
-            path = self.directory / _FINISHED
-            scratch = path.with_suffix(".part")
-            scratch.write_text(json.dumps(finished, indent=2) + "\n")
-            scratch.replace(path)
+            write_finished(self.directory, self.fingerprint, self.progress.best)
             self.store.clear()
         self.accelerator.wait_for_everyone()
 
@@ -229,7 +254,7 @@ class TrainingRun:
         """Write a checkpoint; every process takes part."""
         scratch = self.store.begin(self.step)
         own = {"random": random_state()}
-        torch.save(own, scratch / f"process-{self.accelerator.process_index}.pt")
+        write_tensors(own, scratch / f"process-{self.accelerator.process_index}.pt")
         if self.accelerator.is_main_process:
             shared: dict[str, Any] = {
                 "network": self.network.state_dict(),
@@ -239,7 +264,7 @@ class TrainingRun:
                 shared["average"] = self.average.state_dict()
             if self.accelerator.scaler is not None:
                 shared["scaler"] = self.accelerator.scaler.state_dict()
-            torch.save(shared, scratch / "shared.pt")
+            write_tensors(shared, scratch / "shared.pt")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.store.finish(self.step, self._describe())
@@ -261,14 +286,19 @@ class TrainingRun:
             signal.signal(number, handler)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_signal is not None and number == signal.SIGINT:
+        is_again = self._stop_signal is not None and number == signal.SIGINT
+        # The terminal and a launcher may both pass the same Ctrl-C on.
+        if is_again and time.monotonic() - self._stop_time > _SAME_SIGNAL:
             raise KeyboardInterrupt
-        self._stop_signal = number
+        if self._stop_signal is None:
+            self._stop_signal, self._stop_time = number, time.monotonic()
 
     def _save_when_due(self) -> None:
         """Save on a signal to any process, or when the main process's clock says so."""
         wants_stop = self._stop_signal is not None
         is_due = time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes
+        if self._checkpoint_steps:
+            is_due |= self.step % self._checkpoint_steps == 0 and not self.is_done
         if self.accelerator.num_processes > 1:
             flags = torch.tensor([wants_stop, is_due], device=self.accelerator.device).long()
             wants_stop, is_due = (
@@ -296,6 +326,7 @@ class TrainingRun:
             "referent_id": batch.referent_id.tolist(),
             "expression_id": batch.expression_id.tolist(),
         }
+        self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"non_finite-{self.accelerator.process_index}.json"
         path.write_text(json.dumps(ids, indent=2) + "\n")
         raise InputError(
@@ -314,11 +345,14 @@ class TrainingRun:
         }
 
     def _resume(self) -> Progress:
+        if self.accelerator.is_main_process:
+            self.store.sweep()
+        self.accelerator.wait_for_everyone()
         checkpoint = self.store.latest()
         if checkpoint is None:
             return Progress()
         saved = read_progress(checkpoint)
-        _check_fingerprint(saved["fingerprint"], self.fingerprint, checkpoint)
+        check_same(saved["fingerprint"], self.fingerprint, made=self.store.directory)
         shared = read_tensors(checkpoint / "shared.pt")
         self.network.load_state_dict(shared["network"])
         self.optimizer.load_state_dict(shared["optimizer"])
@@ -334,32 +368,9 @@ class TrainingRun:
         )
 
 
-def is_finished(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
-    """Say whether this training was finished before.
-
-    Raises:
-        InputError: If it was, with other settings.
-    """
-    path = directory / _FINISHED
-    if not path.is_file():
-        return False
-    _check_fingerprint(json.loads(path.read_text())["fingerprint"], dict(fingerprint), directory)
-    return True
-
-
 def _make_average(network: nn.Module, config: TrainingConfig) -> AveragedModel | None:
     if config.ema_decay is None:
         return None
     return AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
     )
-
-
-def _check_fingerprint(found: dict[str, Any], wanted: dict[str, Any], checkpoint: Path) -> None:
-    different = sorted(key for key in set(found) | set(wanted) if found.get(key) != wanted.get(key))
-    if different:
-        detail = ", ".join(f"{key}: {found.get(key)} -> {wanted.get(key)}" for key in different[:5])
-        raise InputError(
-            f"{checkpoint} was made with other settings ({detail}); choose another RUN, restore "
-            f"the settings, or remove {checkpoint.parent}."
-        )

@@ -31,6 +31,7 @@ class TrainingConfig:
         ema_decay: Keep an exponential moving average of the weights and deliver that, or None.
         num_workers: Loader workers per process; the batches do not depend on it.
         checkpoint_minutes: Save at least so often.
+        checkpoint_steps: Save after every so many steps, too; 0 = once an epoch, None = never.
         keep_checkpoints: Older ones are removed.
         evaluate_every: Steps between evaluations on the validation split; 0 = once an epoch,
             None = never.
@@ -56,6 +57,7 @@ class TrainingConfig:
     ema_decay: float | None = None
     num_workers: int = 4
     checkpoint_minutes: float = 10.0
+    checkpoint_steps: int | None = 0
     keep_checkpoints: int = 2
     evaluate_every: int | None = 0
     select: Literal["last", "mean_iou", "peak_in_mask_accuracy"] = "mean_iou"

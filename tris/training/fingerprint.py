@@ -1,0 +1,93 @@
+"""Which settings a training's weights depend on, and whether two trainings share them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tris.errors import InputError
+
+_FINISHED = "finished.json"
+_BYSTANDERS = {
+    "training": {
+        "num_workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "log_every",
+    },
+    "data": {"evaluation_splits", "cache_images"},
+}  # fmt: skip
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that no weight depends on.
+
+    Left out are, of every ``training``, the number of loader workers and how often it logs and
+    saves; of ``data``, what is only scored at the end. How often it looks at the validation split
+    matters only where that chooses the weights.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        if not isinstance(value, Mapping):
+            kept[name] = value
+            continue
+        bystanders = set(_BYSTANDERS.get(name, ()))
+        if name == "training" and value.get("select") == "last":
+            bystanders.add("evaluate_every")
+        kept[name] = decisive({key: each for key, each in value.items() if key not in bystanders})
+    return kept
+
+
+def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Path) -> None:
+    """Compare what a checkpoint or a finished training says of itself with what is asked for.
+
+    Args:
+        found: Its settings.
+        wanted: The experiment's.
+        made: What is to be removed to start anew.
+
+    Raises:
+        InputError: If they differ; names the first few differences.
+    """
+    left, right = _flatten(decisive(found)), _flatten(decisive(wanted))
+    different = [
+        f"{name}: {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
+        for name in sorted(left.keys() | right.keys())
+        if name not in left or name not in right or left[name] != right[name]
+    ]
+    if different:
+        more = f" and {len(different) - 5} more" if len(different) > 5 else ""
+        raise InputError(
+            f"{made} was trained with other settings ({'; '.join(different[:5])}{more}): choose "
+            "another RUN, restore the settings, or remove that folder to train anew."
+        )
+
+
+def is_finished(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Say whether the training of ``RUN/<job>`` was finished before.
+
+    Raises:
+        InputError: If it was, with other settings.
+    """
+    path = directory / _FINISHED
+    if not path.is_file():
+        return False
+    check_same(json.loads(path.read_text())["fingerprint"], fingerprint, made=directory)
+    return True
+
+
+def write_finished(
+    directory: Path, fingerprint: Mapping[str, Any], best: Mapping[str, float]
+) -> None:
+    """Note that the training's weights are written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    scratch = directory / f"{_FINISHED}.part"
+    scratch.write_text(json.dumps({"fingerprint": dict(fingerprint), "best": dict(best)}, indent=2))
+    scratch.replace(directory / _FINISHED)
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
