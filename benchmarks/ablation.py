@@ -1,0 +1,138 @@
+"""The paper's Tables 3, 4 and 5 on the embedded data: what each ingredient of stage 1 brings.
+
+    python benchmarks/ablation.py --runs runs/seed0 runs/seed1 runs/seed2 --out docs/ablation.json
+    python benchmarks/ablation.py --table docs/ablation.json
+
+Each of the runs lends its data and its stage-0 CLIP (so a seed differs from stage 0 on); stage 1 is
+trained anew for every row below and scored on the validation split. Rows that exist are kept.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LENT = ("data", "index", "index_with_masks", "clip", "pretrain")
+
+CLASSIFICATION = {
+    "response.network.prompt": "none",
+    "response.calibration.positive-weight": "0",
+    "response.calibration.negative-weight": "0",
+}
+PROMPT = CLASSIFICATION | {"response.network.prompt": "both"}
+FULL = PROMPT | {
+    "response.calibration.positive-weight": "0.1",
+    "response.calibration.negative-weight": "0.2",
+}
+ROWS: dict[str, dict[str, str]] = {
+    "classification": CLASSIFICATION,
+    "+ prompt text to visual": CLASSIFICATION | {"response.network.prompt": "text_to_visual"},
+    "+ prompt both ways": PROMPT,
+    "+ prompt, foreground term": FULL | {"response.calibration.negative-weight": "0"},
+    "+ prompt, background term": FULL | {"response.calibration.positive-weight": "0"},
+    "+ prompt, both terms (K = 3)": FULL,
+    "classification, N + 1 = 12": CLASSIFICATION | {"response.training.global-batch-size": "12"},
+    "classification, N + 1 = 24": CLASSIFICATION | {"response.training.global-batch-size": "24"},
+    "+ prompt, both terms, K = 1": FULL | {"response.calibration.num-negatives": "1"},
+    "+ prompt, both terms, K = 6": FULL | {"response.calibration.num-negatives": "6"},
+}
+COLUMNS = (
+    ("response", "peak_in_mask_accuracy", "PointM"),
+    ("response", "mean_iou", "mIoU"),
+    ("prms", "peak_in_mask_accuracy", "PRMS PointM"),
+    ("prms", "mean_iou", "PRMS mIoU"),
+    ("labels", "mean_iou", "labels mIoU"),
+)
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--out", type=Path, default=Path("docs/ablation.json"))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--table", type=Path)
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(make_table(json.loads(arguments.table.read_text())))
+        return
+    results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    todo = [
+        (name, run)
+        for run in arguments.runs
+        for name in ROWS
+        if run.name not in results.get(name, {})
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        scored = pool.map(lambda job: measure(*job, steps=arguments.steps), todo)
+        for (name, run), metrics in zip(todo, scored, strict=True):
+            results.setdefault(name, {})[run.name] = metrics
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"{run.name}: {name}: {metrics}", flush=True)
+    print(make_table(results))
+
+
+def measure(name: str, run: Path, *, steps: int) -> dict[str, float]:
+    """Train and score one row on one seed; return its columns as fractions."""
+    slug = "".join(letter if letter.isalnum() else "_" for letter in name)
+    folder = run.parent / "ablation" / f"{run.name}_{slug}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in LENT:
+        if not (folder / part).exists():
+            (folder / part).symlink_to((run / part).resolve())
+    seed = json.loads((run / "config.json").read_text())["seed"]
+    settings = {
+        **ROWS[name],
+        "seed": str(seed),
+        "response.training.steps": str(steps),
+        "response.training.evaluate-every": "None",
+        "data.evaluation-splits": "val",
+        "tracking.tracking": "none",
+    }
+    for stage in ("train_response", "evaluate"):
+        run_stage(stage, folder, settings)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {f"{step}.{key}": metrics[step]["val"][key] for step, key, _ in COLUMNS}
+
+
+def run_stage(stage: str, folder: Path, settings: dict[str, str]) -> None:
+    """Run a stage on one thread; its output goes beside the run."""
+    command = [
+        sys.executable, f"stages/{stage}.py", "--config", "configs/synthetic.py", "--segmenter",
+        "configs/segmenter/tris_synthetic.py", "--run", str(folder.resolve()),
+        *(f"--{key}={value}" for key, value in settings.items()),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    with (folder / f"{stage}.log").open("w") as log:
+        subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
+
+
+def make_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return Markdown: mean and spread (standard deviation) over the seeds, percent."""
+    lines = [
+        "| stage 1 | " + " | ".join(title for *_, title in COLUMNS) + " |",
+        "|---|" + "---|" * len(COLUMNS),
+    ]
+    for name in ROWS:
+        if name in results:
+            seeds = list(results[name].values())
+            cells = [_cell([seed[f"{s}.{key}"] for seed in seeds]) for s, key, _ in COLUMNS]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = 100 * statistics.mean(values)
+    spread = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{mean:.1f} ± {spread:.1f}"
+
+
+if __name__ == "__main__":
+    main()
