@@ -4,12 +4,12 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -31,13 +31,8 @@ from tris.training.optim import learning_rate_factor, set_learning_rate
 from tris.training.seeding import random_state, restore_random_state
 from tris.training.settings import TrainingConfig
 
-
-class Batches(Protocol):
-    """A loader that can start at any step."""
-
-    def __call__(self, start_step: int) -> Iterator[Batch]:
-        """Yield this process's batches from pass ``start_step`` on, without end."""
-
+Batches = Callable[[int], Iterator[Batch]]
+"""Gives this process's batches from a pass on, without end."""
 
 _SAME_SIGNAL = 1.0  # seconds
 _FASTEST = torch.channels_last

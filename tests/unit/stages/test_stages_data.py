@@ -1,0 +1,174 @@
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from configs import debug
+from stages.loading import TrainingBatches, evaluation_loader, make_dataset
+from stages.prepare_data import find_official, prepare
+from stages.setup import Folders, Stage
+from tris.data.index import open_index
+from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
+from tris.errors import InputError
+
+NUM_TRAIN, NUM_VAL = 7, 5
+
+
+def make_config(**changes):
+    config = debug.get_config()
+    synthetic = dataclasses.replace(
+        config.data.synthetic, num_train_images=NUM_TRAIN, num_val_images=NUM_VAL,
+        num_test_images=1,
+    )  # fmt: skip
+    data = dataclasses.replace(config.data, **{"synthetic": synthetic, **changes})
+    return dataclasses.replace(config, data=data)
+
+
+def make_stage(run, *, config=None, data=None, rank=0, count=1):
+    accelerator = SimpleNamespace(process_index=rank, num_processes=count, is_main_process=True)
+    return Stage(config or make_config(), Folders(run), data, accelerator)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    run = tmp_path_factory.mktemp("prepared") / "run"
+    prepare(make_stage(run))
+    return run
+
+
+def test_the_training_split_has_masks_in_the_second_index_only(prepared):
+    assert not open_index(prepared / "index", "train").has_masks
+    assert open_index(prepared / "index_with_masks", "train").has_masks
+    assert open_index(prepared / "index", "val").has_masks
+
+
+def test_preparing_again_writes_nothing(prepared, capsys):
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
+    prepare(make_stage(prepared))
+    assert "is there already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+
+
+def test_other_embedded_data_are_drawn_anew_with_their_indices(prepared, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(prepared, run)
+    config = make_config()
+    synthetic = dataclasses.replace(config.data.synthetic, num_val_images=2)
+    changed = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, synthetic=synthetic)
+    )
+    prepare(make_stage(run, config=changed))
+    assert open_index(run / "index", "val").facts.images == 2
+
+
+def test_a_run_that_was_moved_is_still_its_own(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "moved")
+    prepare(make_stage(tmp_path / "moved"))
+
+
+def official_copy(prepared, folder):
+    shutil.copytree(prepared / "data", folder)
+    return folder
+
+
+def test_an_index_of_other_official_files_is_refused(prepared, tmp_path):
+    run, config = tmp_path / "run", make_config(synthetic=None, evaluation_splits=("val",))
+    one, other = (official_copy(prepared, tmp_path / name) for name in ("one", "other"))
+    prepare(make_stage(run, config=config, data=one))
+    prepare(make_stage(run, config=config, data=one))
+    with pytest.raises(InputError, match="choose another RUN") as raised:
+        prepare(make_stage(run, config=config, data=other))
+    assert str(one) in str(raised.value)
+    assert str(other) in str(raised.value)
+
+
+def test_official_files_must_be_named():
+    with pytest.raises(InputError, match="refcoco needs its official files"):
+        find_official(None, "refcoco")
+
+
+def test_a_missing_folder_and_one_without_images_are_named(tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        find_official(tmp_path / "nowhere", "refcoco")
+    with pytest.raises(InputError, match="images/mscoco/images/train2014, images/train2014"):
+        find_official(tmp_path, "refcoco")
+
+
+@pytest.mark.parametrize(
+    "place", ["images/mscoco/images/train2014", "images/train2014", "train2014", "images"]
+)
+def test_images_are_found_where_releases_put_them(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    assert find_official(tmp_path, "refcoco") == (tmp_path, tmp_path / place)
+
+
+@pytest.fixture(scope="module")
+def dataset(prepared):
+    stage = make_stage(prepared)
+    index = open_index(prepared / "index", "train")
+    asset = train_word_tokenizer((s for each in index for s in each.sentences), vocabulary_size=99)
+    spec = stage.config.pretrain.encoder.input_spec
+    tokenizer = build_tokenizer(spec.tokenizer, assets={TOKENIZER_FILE: asset})
+    return make_dataset(stage, index, spec, tokenizer)
+
+
+def training_batches(prepared, dataset, *, rank=0, count=1, **settings):
+    settings = {"global_batch_size": 4, "num_workers": 0, **settings}
+    config = dataclasses.replace(make_config().response.training, **settings)
+    return TrainingBatches(make_stage(prepared, rank=rank, count=count), dataset, config)
+
+
+def take(batches, start, count):
+    stream = batches(start)
+    return [next(stream).expression_id.tolist() for _ in range(count)]
+
+
+def test_batches_from_any_pass_on_are_those_of_an_unbroken_stream(prepared, dataset):
+    batches = training_batches(prepared, dataset)
+    num_steps = batches.plan.num_steps
+    whole = take(batches, 0, 2 * num_steps + 2)
+    assert num_steps > 2
+    for start in (1, num_steps, num_steps + 1):
+        assert take(batches, start, 3) == whole[start : start + 3]
+
+
+def test_reading_batches_leaves_the_global_random_numbers_alone(prepared, dataset):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    take(training_batches(prepared, dataset), 0, 9)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_parts_of_two_processes_are_the_batch_of_one(prepared, dataset):
+    parts = [take(training_batches(prepared, dataset, rank=rank, count=2), 0, 3) for rank in (0, 1)]
+    joined = [one + other for one, other in zip(*parts, strict=True)]
+    assert joined == take(training_batches(prepared, dataset), 0, 3)
+
+
+def test_accumulation_splits_the_global_batch(prepared, dataset):
+    batches = training_batches(prepared, dataset, gradient_accumulation=2)
+    assert all(len(ids) == 2 for ids in take(batches, 0, 3))
+    with pytest.raises(InputError, match="cannot be split into 3 equal passes"):
+        training_batches(prepared, dataset, gradient_accumulation=3)
+
+
+def test_epochs_count_steps_unless_steps_are_given(prepared, dataset):
+    per_epoch = len(dataset.index) // 4
+    by_epochs = training_batches(prepared, dataset, steps=None, epochs=2.0)
+    assert (by_epochs.total_steps, by_epochs.steps_per_epoch) == (2 * per_epoch, per_epoch)
+    assert training_batches(prepared, dataset, steps=7, epochs=2.0).total_steps == 7
+
+
+def test_evaluation_batches_are_whole_ones_whatever_the_number_of_processes(prepared, dataset):
+    def share(rank, count):
+        stage = make_stage(prepared, rank=rank, count=count)
+        loader = evaluation_loader(stage, dataset, images_per_batch=2, num_workers=0)
+        return [numbers for numbers, _ in loader]
+
+    alone = share(0, 1)
+    assert len(alone) == 4
+    assert sorted(share(0, 2) + share(1, 2)) == sorted(alone)
+    assert share(3, 5) == [alone[3]]
+    assert share(4, 5) == []

@@ -1,0 +1,93 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def command(script, *, num_processes=1):
+    return [sys.executable, "-m", "stages.launch", "--nproc", str(num_processes), str(script)]
+
+
+def launch(script, *arguments, num_processes=1):
+    return subprocess.run(
+        [*command(script, num_processes=num_processes), *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text):
+        path = tmp_path / "stage.py"
+        path.write_text("import os, signal, sys, time\n" + text)
+        return path
+
+    return write
+
+
+def test_arguments_reach_the_stage_and_its_good_end_is_0(script):
+    done = launch(script("print(sys.argv[1:])"), "--run", "x", "--help")
+    assert (done.returncode, done.stdout) == (0, "['--run', 'x', '--help']\n")
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_the_exit_code_of_a_failing_stage_is_kept_and_nothing_is_added(script, num_processes):
+    done = launch(script("sys.exit(2)"), num_processes=num_processes)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_several_processes_know_each_other(script):
+    text = "print(*(os.environ[k] for k in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')))"
+    lines = sorted(launch(script(text), num_processes=2).stdout.splitlines())
+    one, other = (line.split() for line in lines)
+    assert (one[:3], other[:3]) == (["0", "0", "2"], ["1", "1", "2"])
+    assert one[3] == other[3]
+
+
+def test_one_process_is_started_as_it_is(script):
+    assert launch(script("print('RANK' in os.environ)")).stdout == "False\n"
+
+
+def test_when_one_fails_the_others_do_not_go_on(script):
+    text = "sys.exit(2) if os.environ['RANK'] == '1' else time.sleep(60)"
+    start = time.monotonic()
+    assert launch(script(text), num_processes=2).returncode == 2
+    assert time.monotonic() - start < 30
+
+
+def test_a_process_that_was_killed_is_reported_as_shells_do(script):
+    done = launch(script("os.kill(os.getpid(), signal.SIGKILL)"))
+    assert done.returncode == 137
+    assert done.stderr == "error: a process of this stage was ended by SIGKILL.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_signal_reaches_the_stage_which_may_take_its_time(script, number, num_processes):
+    path = script(
+        "def leave(*_):\n    time.sleep(0.3)\n    print('saved', flush=True)\n    os._exit(130)\n"
+        "signal.signal(signal.SIGINT, leave)\nsignal.signal(signal.SIGTERM, leave)\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        command(path, num_processes=num_processes), cwd=REPOSITORY, stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    with process:
+        for _ in range(num_processes):
+            assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, number)
+        assert process.stdout.read() == "saved\n" * num_processes
+    assert process.returncode == 130
+
+
+def test_less_than_one_process_is_refused(script):
+    done = launch(script(""), num_processes=0)
+    assert done.returncode == 2
+    assert "NPROC must be at least 1, not 0." in done.stderr
