@@ -30,6 +30,8 @@ INPUT = InputSpec(
     image_size=(96, 96),
     tokenizer=TokenizerConfig(kind="file", path="tokenizer.json", context_length=20),
 )
+FRESH_SCENES = 1
+"""Settings were chosen on the validation scenes of seed 0; these were not looked at before."""
 SMALL_CLIP = ClipConfig(architecture="tris-small", pretrained="", input_spec=INPUT)
 
 
@@ -38,12 +40,12 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
     return ExperimentConfig(
         name="synthetic",
         data=DataConfig(
-            synthetic=SyntheticConfig(), evaluation_splits=("val", "test"), cache_images=True
+            synthetic=SyntheticConfig(seed=FRESH_SCENES), evaluation_splits=("val", "test"), cache_images=True
         ),
         pretrain=PretrainConfig(
             encoder=SMALL_CLIP,
             training=TrainingConfig(
-                global_batch_size=64, sampling="images", steps=1200, learning_rate=1e-3,
+                global_batch_size=64, sampling="images", steps=2000, learning_rate=1e-3,
                 schedule="cosine", warmup_steps=50, precision="auto", num_workers=0,
                 evaluate_every=None,
             ),
