@@ -55,7 +55,8 @@ def test_the_confident_rule_ignores_what_lies_between_the_thresholds():
 
 def test_a_small_map_is_stretched_over_the_photograph():
     response = logits([4, -4])
-    label = make_label(response, np.zeros((6, 8, 3), np.uint8), EMBEDDED_LABELS)
+    config = replace(EMBEDDED_LABELS, refiner="threshold")
+    label = make_label(response, np.zeros((6, 8, 3), np.uint8), config)
     np.testing.assert_array_equal(label, [[1] * 4 + [0] * 4] * 6)
 
 
