@@ -26,7 +26,7 @@ def test_every_experiment_loads_with_the_segmenter_of_its_name(name):
 def test_every_config_is_a_lab_note(path):
     note = ast.get_docstring(ast.parse(path.read_text())) or ""
     for heading in ("Paper", "Command", "Cost", "Expected"):
-        assert re.search(rf"^{heading}\b.*: ?\S", note, re.MULTILINE), heading
+        assert re.search(rf"^{heading}\b.*:\s*\S", note, re.MULTILINE), heading
 
 
 def test_overrides_reach_nested_fields_with_their_types():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+SAY = "def say(*words):\n    os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -25,7 +26,7 @@ def launch(script, *arguments, num_processes=1):
 def script(tmp_path):
     def write(text):
         path = tmp_path / "stage.py"
-        path.write_text("import os, signal, sys, time\n" + text)
+        path.write_text(f"import os, signal, sys, time\n{SAY}{text}")
         return path
 
     return write
@@ -43,7 +44,7 @@ def test_the_exit_code_of_a_failing_stage_is_kept_and_nothing_is_added(script, n
 
 
 def test_several_processes_know_each_other(script):
-    text = "print(*(os.environ[k] for k in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')))"
+    text = "say(*(os.environ[k] for k in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')))"
     lines = sorted(launch(script(text), num_processes=2).stdout.splitlines())
     one, other = (line.split() for line in lines)
     assert (one[:3], other[:3]) == (["0", "0", "2"], ["1", "1", "2"])
@@ -71,9 +72,9 @@ def test_a_process_that_was_killed_is_reported_as_shells_do(script):
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_a_signal_reaches_the_stage_which_may_take_its_time(script, number, num_processes):
     path = script(
-        "def leave(*_):\n    time.sleep(0.3)\n    print('saved', flush=True)\n    os._exit(130)\n"
+        "def leave(*_):\n    time.sleep(0.3)\n    say('saved')\n    os._exit(130)\n"
         "signal.signal(signal.SIGINT, leave)\nsignal.signal(signal.SIGTERM, leave)\n"
-        "print('ready', flush=True)\ntime.sleep(60)\n"
+        "say('ready')\ntime.sleep(60)\n"
     )
     process = subprocess.Popen(
         command(path, num_processes=num_processes), cwd=REPOSITORY, stdout=subprocess.PIPE,

@@ -6,20 +6,22 @@ import torch
 from configs.segmenter import tris_debug
 from tris.segmenters.contract import Segmenter
 from tris.training.delivery import Delivery
+from tris.training.run import TrainingRun
 from tris.training.settings import TrainingConfig
 
 
-class Run:
-    """What a delivery uses of a training; the weight says at which step it was written."""
+class Run(TrainingRun):
+    """What a delivery uses of a training; a weight says at which step it was written."""
+
+    step = 0
+    is_done = False
+    has_stepped = True
+    is_finished = False
 
     def __init__(self, directory, **settings):
         self.config = TrainingConfig(**settings)
         self.directory = directory
         self.steps_per_epoch = 3
-        self.step = 0
-        self.is_done = False
-        self.has_stepped = True
-        self.is_finished = False
         self.accelerator = SimpleNamespace(is_main_process=True)
         self.best = {}
         self.network = tris_debug.get_debug_config().build()
@@ -43,7 +45,7 @@ class Run:
 
 
 def step_of(directory):
-    return float(next(Segmenter.from_pretrained(directory).parameters()).flatten()[0])
+    return float(next(Segmenter.from_pretrained(directory).parameters()).detach().flatten()[0])
 
 
 def deliver(run, metrics):

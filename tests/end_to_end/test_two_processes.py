@@ -1,0 +1,73 @@
+"""The same results whatever the number of processes."""
+
+import json
+import shutil
+
+import pytest
+import safetensors.torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+
+
+def label_lines(run):
+    shards = sorted((run / "labels").glob("shard-*.jsonl"))
+    return len(shards), sorted(line for each in shards for line in each.read_text().splitlines())
+
+
+def test_labels_of_two_processes_equal_those_of_one(
+    finished_run, copy_of_run, zygote, run_settings
+):
+    run = copy_of_run("data", "index", "clip", "response")
+    zygote.run("make_pseudo_labels", run_settings(run), num_processes=2)
+    one, other = label_lines(finished_run), label_lines(run)
+    assert (one[0], other[0]) == (1, 2)
+    assert one[1] == other[1]
+
+
+def test_figures_of_two_processes_equal_those_of_one(
+    finished_run, copy_of_run, zygote, run_settings
+):
+    parts = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
+    run = copy_of_run(*parts)
+    zygote.run("evaluate", run_settings(run), num_processes=2)
+    one, other = (json.loads((each / "metrics.json").read_text()) for each in (finished_run, run))
+    assert one == other
+
+
+def relative_difference(one, other):
+    """Return the largest of any tensor: norm of the difference by norm."""
+    left, right = (safetensors.torch.load_file(each / "model.safetensors") for each in (one, other))
+    floats = [name for name in left if left[name].is_floating_point() and left[name].norm() > 0]
+    return max(float((left[name] - right[name]).norm() / left[name].norm()) for name in floats)
+
+
+@pytest.fixture(scope="module")
+def frozen(finished_run, tmp_path_factory, zygote, run_settings):
+    """Stage 1 with frozen batch norm by one process and by two, a few steps."""
+    runs = {}
+    for count in (1, 2):
+        run = runs[count] = tmp_path_factory.mktemp("processes") / f"run{count}"
+        for part in ("data", "index", "clip"):
+            shutil.copytree(finished_run / part, run / part)
+        overrides = (
+            "--response.freeze-batch-norm", "--response.training.steps=6",
+            "--response.training.evaluate-every=3",
+        )  # fmt: skip
+        zygote.run("train_response", run_settings(run, *overrides), num_processes=count)
+    return runs
+
+
+def test_stage_one_of_two_processes_ends_close_to_that_of_one(frozen, finished_run):
+    one, two = (frozen[count] / "response" / "model" for count in (1, 2))
+    assert relative_difference(one, two) < 2e-3
+    # The bound means something: training moved the weights much further than that.
+    assert relative_difference(one, finished_run / "response" / "model") > 5e-2
+
+
+def test_two_processes_see_the_validation_figures_of_one(frozen):
+    best = [
+        json.loads((frozen[count] / "response" / "finished.json").read_text())["best"]
+        for count in (1, 2)
+    ]
+    for metric, value in best[0].items():
+        assert best[1][metric] == pytest.approx(value, abs=0.03)
