@@ -45,7 +45,7 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         pretrain=PretrainConfig(
             encoder=SMALL_CLIP,
             training=TrainingConfig(
-                global_batch_size=64, sampling="images", steps=2000, learning_rate=1e-3,
+                global_batch_size=64, sampling="images", steps=1600, learning_rate=1e-3,
                 schedule="cosine", warmup_steps=50, precision="auto", num_workers=0,
                 evaluate_every=None,
             ),

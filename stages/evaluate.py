@@ -19,6 +19,7 @@ from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
 from tris.config import to_json
 from tris.data.images import read_photograph
 from tris.data.index import Index, Referent, open_index
+from tris.data.masks import encode_mask
 from tris.data.tokens import build_tokenizer
 from tris.data.transforms import to_original
 from tris.errors import InputError, exits_cleanly
@@ -32,6 +33,8 @@ from tris.metrics.evaluator import (
     predict_split,
 )
 from tris.metrics.gather import gather_rows
+from tris.metrics.iou import mask_from_response
+from tris.metrics.point import find_peak
 from tris.metrics.rows import merge_rows
 from tris.metrics.summary import compute_by_group, compute_metrics
 from tris.model_directory import PretrainedModel
@@ -58,7 +61,10 @@ REPORTED = (
 @exits_cleanly
 def main() -> None:
     """Write ``RUN/metrics.json`` and print the final table."""
-    stage = start_stage("Score every step of a run.")
+    stage = start_stage(
+        "Score every step of a run; --predictions: also write the segmenter's masks.",
+        switches=["predictions"],
+    )
     results: dict[str, dict[str, Any]] = {}
     for split in stage.config.data.evaluation_splits:
         index = open_index(stage.folders.index, split)
@@ -129,8 +135,41 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
             seen = batches_for(stage, index, segmenter)
             maps = predict_split(functools.partial(segment, segmenter), seen, index)
             if name == "segmenter":
-                maps = gallery.masks(maps)
+                maps = keep_predictions(stage, gallery.masks(maps), index)
             yield name, gather_rows(count_predictions(maps))
+
+
+def keep_predictions(
+    stage: Stage, maps: Iterator[Prediction], index: Index
+) -> Iterator[Prediction]:
+    """Pass maps on; with ``--predictions`` write them as `tris score` reads them.
+
+    Each process writes a file of its own, ``RUN/predictions/SPLIT-PROCESS.jsonl``.
+    """
+    if "predictions" not in stage.switches:
+        yield from maps
+        return
+    folder = stage.folders.run / "predictions"
+    folder.mkdir(exist_ok=True)
+    final = folder / f"{index.split}-{stage.accelerator.process_index}.jsonl"
+    scratch = final.with_suffix(".part")
+    with scratch.open("w") as file:
+        for each in maps:
+            file.write(json.dumps(to_line(each)) + "\n")
+            yield each
+    scratch.replace(final)
+
+
+def to_line(prediction: Prediction) -> dict[str, Any]:
+    """Return one prediction in the form that `tris score` reads."""
+    mask = mask_from_response(prediction.response).astype(np.uint8)
+    return {
+        "expression_id": prediction.referent.expression_ids[prediction.position],
+        "ref_id": prediction.referent.referent_id,
+        "mask": encode_mask(mask) if mask.any() else None,
+        "no_target": False,
+        "point": list(find_peak(prediction.response)),
+    }
 
 
 def evaluate_labels(

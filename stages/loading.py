@@ -29,7 +29,12 @@ def make_dataset(
     text: Literal["clean", "raw"] = "clean" if data.text == "sent" else "raw"
     negatives = NegativeSampler(
         index,
-        NegativesConfig(count=num_negatives, with_replacement=data.negatives_with_replacement),
+        NegativesConfig(
+            count=num_negatives,
+            source=data.negatives_source,
+            with_replacement=data.negatives_with_replacement,
+            allow_same_object=data.negatives_allow_same_object,
+        ),
         seed=stage.config.seed,
         text=text,
     )

@@ -6,9 +6,16 @@ from pathlib import Path
 from stages.setup import Stage, start_stage
 from tris.data.index import open_index
 from tris.data.manifest import read_manifest
-from tris.data.prepare.refer import prepare_refer
+from tris.data.prepare.assemble import assemble
+from tris.data.prepare.custom import read_custom
+from tris.data.prepare.grefcoco import read_grefcoco
+from tris.data.prepare.refer import read_refer
+from tris.data.prepare.refzom import read_refzom
+from tris.data.prepare.release import Release
 from tris.data.synthetic import is_synthetic_written, write_synthetic
 from tris.errors import InputError, exits_cleanly
+
+OTHER_RELEASES = {"grefcoco": read_grefcoco, "ref-zom": read_refzom}
 
 
 @exits_cleanly
@@ -32,21 +39,33 @@ def prepare(stage: Stage) -> None:
             check_origin(stage, index, source)
             stage.say(f"{index} is there already.")
             continue
-        data = stage.config.data
-        prepare_refer(
-            dataset=data.dataset,
-            source=source,
-            images=images,
-            out=index,
-            split_by=data.split_by,
-            keep_training_masks=keeps_masks,
-        )
+        release = read_release(stage.config.data, source)
+        assemble(release, images=images, out=index, keep_training_masks=keeps_masks)
     for split in (stage.config.data.train_split, *stage.config.data.evaluation_splits):
         index_of_split = open_index(stage.folders.index, split)
         stage.say(
             f"{split}: {len(index_of_split)} referents, {index_of_split.num_expressions} "
             f"expressions, masks {'kept' if index_of_split.has_masks else 'left out'}"
         )
+
+
+def read_release(data: DataConfig, source: Path) -> Release:
+    """Read official files, or a person's own ``.jsonl`` file (data set ``custom``).
+
+    Raises:
+        InputError: If they cannot be used.
+    """
+    if data.dataset == "custom":
+        return read_custom(source=source)
+    if data.dataset in OTHER_RELEASES:
+        reader = OTHER_RELEASES[data.dataset]
+        return reader(source=source, overlapping_polygons=data.overlapping_polygons)
+    return read_refer(
+        dataset=data.dataset,
+        source=source,
+        split_by=data.split_by,
+        overlapping_polygons=data.overlapping_polygons,
+    )
 
 
 def check_origin(stage: Stage, index: Path, source: Path) -> None:
@@ -108,7 +127,7 @@ def find_official(data: Path | None, dataset: str) -> tuple[Path, Path]:
     )
     for place in places:
         if place.is_dir():
-            return data, place
+            return data.resolve(), place.resolve()
     wanted = ", ".join(str(place.relative_to(data)) for place in places)
     raise InputError(f"{data} has no image folder; looked for {wanted}.")
 

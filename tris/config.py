@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
+from tris.data.masks import Overlap
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
 from tris.errors import InputError
@@ -36,14 +37,20 @@ class DataConfig:
     """Which images and sentences.
 
     Attributes:
-        dataset: A name that `tris prepare` knows (``refcoco``, ``refcoco+``, ``refcocog``).
+        dataset: ``refcoco``, ``refcoco+``, ``refcocog``, ``refclef``, ``grefcoco``, ``ref-zom``, or
+            ``custom`` (a person's own ``.jsonl`` file; see docs/data.md).
         split_by: Whose split.
         train_split: Trained on; its masks are left out of the index.
         validation_split: Looked at while training.
         evaluation_splits: Scored at the end.
         text: ``sent`` = cleaned, as TRIS reads; ``raw`` = as typed.
         synthetic: Make the embedded data set instead of reading files from ``--data``.
-        negatives_with_replacement: The released sampler of calibration sentences may repeat one.
+        negatives_source: Whose sentences calibration holds against a map.
+        negatives_with_replacement: The released sampler of those may draw a sentence twice.
+        negatives_allow_same_object: Whether an equal sentence, or one about the same object under
+            another number, may be among them (released: yes).
+        overlapping_polygons: ``refer-quirk`` reads overlaps of an object's polygons as holes, as
+            REFER's readers do: for comparing with scores that were measured that way.
         cache_images: Keep decoded network-size images in memory (small sets).
     """
 
@@ -54,7 +61,10 @@ class DataConfig:
     evaluation_splits: tuple[str, ...] = ("val", "testA", "testB")
     text: Literal["sent", "raw"] = "sent"
     synthetic: SyntheticConfig | None = None
+    negatives_source: Literal["same_image", "other_images"] = "same_image"
     negatives_with_replacement: bool = True
+    negatives_allow_same_object: bool = False
+    overlapping_polygons: Overlap = "union"
     cache_images: bool = False
 
 

@@ -25,6 +25,9 @@ from tris.files import replace_directory as replace_directory
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound="PretrainedModel")
 
+_MOST_KEYS = 40
+"""Of a sentence about weights that do not fit."""
+
 
 class ParameterGroup(NamedTuple):
     """Parameters that are trained alike.
@@ -197,9 +200,16 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *, source: str) -> No
     if missing or unexpected or misshapen:
         raise InputError(
             f"The weights in {source} do not fit {type(model).__name__}: "
-            f"missing {missing}, unexpected {unexpected}, of another shape {misshapen}."
+            f"missing {_some(missing)}, unexpected {_some(unexpected)}, "
+            f"of another shape {_some(misshapen)}."
         )
     model.load_state_dict(state, strict=True)
+
+
+def _some(names: list[str]) -> str:
+    shown = names[:_MOST_KEYS]
+    rest = f" and {len(names) - _MOST_KEYS} more" if len(names) > _MOST_KEYS else ""
+    return f"{shown}{rest}"
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:

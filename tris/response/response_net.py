@@ -31,6 +31,9 @@ class ResponseNetConfig:
         initial_temperature: 1 / tau at the start; responses are multiplied by it.
         train_temperature: The paper's "learnable temperature"; the released code leaves it out of
             the optimiser (False).
+        evaluation_texts: ``alone`` = each sentence is answered as if it were the only one;
+            ``batch`` = the prompt sees all sentences of the evaluation batch, as the released code
+            does, so that the answer depends on what else is in it.
     """
 
     encoder: ClipConfig = field(default_factory=ClipConfig)
@@ -42,6 +45,7 @@ class ResponseNetConfig:
     text_prompt_scale: float = 0.1
     initial_temperature: float = 1 / 0.07
     train_temperature: bool = True
+    evaluation_texts: Literal["alone", "batch"] = "alone"
 
     def build(self, *, pretrained: bool = True) -> "ResponseNet":
         """Make the network; ``pretrained=False`` leaves CLIP's weights random."""
@@ -78,13 +82,16 @@ class ResponseNet(PretrainedModel):
             batch: Images and expressions.
             all_pairs: Score every image against every expression of the global batch (training;
                 processes exchange their text features with gradients). The prompt then sees all
-                texts at once, as in the released training. Otherwise each expression is scored
-                alone, so the result does not depend on the batch.
+                texts at once, as in the released training. Otherwise as ``evaluation_texts`` says.
         """
         visual = self.project_images(batch.images)
         texts = self.project_texts(batch.token_ids)
         if not all_pairs:
-            return ResponseMaps(self._respond_alone(visual, texts, batch.image_index))
+            if self.config.evaluation_texts == "alone":
+                return ResponseMaps(self._respond_alone(visual, texts, batch.image_index))
+            together = self._respond(visual, texts.unsqueeze(0), alone=False)
+            rows = torch.arange(len(texts), device=texts.device)
+            return ResponseMaps(together[batch.image_index, rows])
         all_texts, start = gather_rows(texts)
         logits = self._respond(visual, all_texts.unsqueeze(0), alone=False)
         rows = start + torch.arange(len(texts), device=texts.device)

@@ -60,6 +60,17 @@ def test_a_prompt_over_pixels_gives_every_text_its_own_map(tiny_config, tiny_bat
     assert own.shape[:2] == (2, 2)
 
 
+def test_the_released_evaluation_depends_on_what_else_is_in_the_batch(tiny_config, tiny_batch):
+    network = build(tiny_config, evaluation_texts="batch")
+    batch = tiny_batch([0, 1, 2])
+    with torch.no_grad():
+        together = network(batch).response_logits
+        pairs = network(batch, all_pairs=True).response_logits
+        alone = build(tiny_config)(batch).response_logits
+    assert together.equal(pairs)
+    assert not torch.allclose(together, alone, atol=1e-3)
+
+
 @pytest.mark.parametrize("trains", [True, False])
 def test_the_temperature_is_trained_only_where_the_config_says_so(tiny_config, trains):
     network = build(tiny_config, train_temperature=trains)

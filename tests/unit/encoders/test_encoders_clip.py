@@ -1,0 +1,83 @@
+"""The door to CLIP: small tower, word features, loading paths, refusals."""
+
+import dataclasses
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from tris.batch import InputSpec
+from tris.encoders.clip import ClipConfig, ClipEncoder
+from tris.encoders.small_tower import SmallTower
+from tris.errors import InputError
+
+SMALL = ClipConfig("tris-small", pretrained="", input_spec=InputSpec(image_size=(96, 96)))
+
+
+def test_a_cell_of_the_small_tower_stands_over_the_pixels_that_it_sees():
+    tower = SmallTower(128).eval()
+    for module in tower.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.constant_(module.weight, 0.01)
+    images = torch.ones(1, 3, 96, 96, requires_grad=True)
+    maps = tower.forward_intermediates(images, indices=[1, 4], intermediates_only=True)
+    assert [tuple(each.shape[2:]) for each in maps] == [(24, 24), (12, 12)]
+    maps[1][0, :, 6, 6].sum().backward()
+    seen = images.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    assert len(seen) == 68
+    assert (int(seen[0]) + int(seen[-1])) / 2 == (6 + 0.5) * 8 - 0.5
+
+
+def test_word_features_do_not_depend_on_padding_and_sentences_not_on_the_cut():
+    encoder = SMALL.build().eval()
+    ids = torch.tensor([[2, 5, 6, 63, 0, 0, 0, 0], [2, 7, 8, 9, 10, 63, 0, 0]])
+    with torch.no_grad():
+        words, sentences = encoder.encode_words(ids)
+        shorter, _ = encoder.encode_words(ids[:, :6])
+        embedded = encoder.embed_texts(ids)
+    torch.testing.assert_close(words[:, :6], shorter)
+    torch.testing.assert_close(sentences, embedded)
+
+
+def test_weights_of_a_model_directory_are_taken_over(tmp_path: Path):
+    first = SMALL.build()
+    first.assets["tokenizer.json"] = b"{}"
+    first.save_pretrained(tmp_path / "clip")
+    again = dataclasses.replace(SMALL, pretrained=str(tmp_path / "clip")).build()
+    for name, value in first.state_dict().items():
+        assert again.state_dict()[name].equal(value), name
+    assert again.assets == first.assets
+
+
+def test_weights_of_an_open_clip_checkpoint_are_taken_over(tmp_path: Path):
+    description = open_clip.get_model_config("tris-small")
+    torch.manual_seed(1)
+    clip = open_clip.CLIP(**description)
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    encoder = dataclasses.replace(SMALL, pretrained=str(tmp_path / "clip.pt")).build()
+    for name, value in clip.state_dict().items():
+        assert encoder.clip.state_dict()[name].equal(value), name
+
+
+def test_every_published_tag_of_the_paper_is_known_to_open_clip():
+    for architecture in ("RN50-quickgelu", "RN101-quickgelu", "ViT-B-32-quickgelu"):
+        assert "openai" in open_clip.list_pretrained_tags_by_model(architecture)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "RN5O"}, "open_clip knows no model 'RN5O'"),
+        ({"pretrained": "opanai"}, "'opanai' is no file, no model directory, and no weights"),
+    ],
+)
+def test_a_slip_in_the_config_is_a_sentence(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(SMALL, **changes).build()
+
+
+def test_a_segmenter_directory_is_refused_as_a_clip(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"class": "os:path", "config_class": "", "config": {}}')
+    with pytest.raises(InputError, match="may only name classes of tris"):
+        ClipEncoder.from_pretrained(tmp_path)
