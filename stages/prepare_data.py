@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from stages.setup import Stage, start_stage
+from tris.config import DataConfig
 from tris.data.index import open_index
 from tris.data.manifest import read_manifest
 from tris.data.prepare.assemble import assemble
@@ -76,7 +77,7 @@ def check_origin(stage: Stage, index: Path, source: Path) -> None:
     """
     data, manifest = stage.config.data, read_manifest(index)
     files = [Path(each).resolve() for each in manifest.sources]
-    is_same = (manifest.dataset, manifest.split_by) == (data.dataset, data.split_by)
+    is_same = manifest.dataset == data.dataset and manifest.split_by in ("", data.split_by)
     # The embedded data lie inside the run, which may have been moved; their config was compared.
     if data.synthetic is None:
         is_same &= all(each.is_relative_to(source.resolve()) for each in files)

@@ -215,6 +215,7 @@ def _some(names: list[str]) -> str:
 def _save_weights(model: nn.Module, path: Path) -> None:
     try:
         safetensors.torch.save_file(_plain_state(model), path)
+        path.chmod(0o644)  # safetensors keeps files to their owner; a model is to be shared
     except safetensors.SafetensorError as error:
         free = shutil.disk_usage(path.parent).free
         raise InputError(

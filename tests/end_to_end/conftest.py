@@ -175,7 +175,7 @@ def copy_of_run(finished_run, tmp_path):
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def weights_of():
     """Return the bytes of a model directory's weights."""
 
@@ -185,11 +185,11 @@ def weights_of():
     return read
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_settings():
     return settings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def launched():
     return launch

@@ -117,9 +117,10 @@ def small_disk(tmp_path):
     mounted = []
 
     def mount(megabytes):
-        folder = tmp_path / f"disk{megabytes}"
+        folder = tmp_path / "disk"
         folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        size = f"size={int(1000 * megabytes)}k"
+        command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
         if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
             pytest.skip("mounting a small file system takes root and the right to mount")
         mounted.append(folder)
@@ -131,7 +132,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_stops_the_preparation_with_nothing_half_written(
-    small_disk, zygote, run_settings, copy_of_run, tmp_path
+    small_disk, zygote, run_settings
 ):
     run = small_disk(1) / "run"
     overrides = ("--data.synthetic.num-train-images=3000",)
@@ -141,12 +142,13 @@ def test_a_full_disk_stops_the_preparation_with_nothing_half_written(
     assert not (run / "data").exists()
 
 
-@pytest.mark.parametrize("megabytes", [6, 14, 25])
+@pytest.mark.parametrize("models", [0.5, 3], ids=["no model fits", "no checkpoint fits"])
 def test_a_full_disk_stops_a_training_and_it_goes_on_when_there_is_space(
-    small_disk, copy_of_run, zygote, run_settings, tmp_path, megabytes
+    small_disk, copy_of_run, finished_run, zygote, run_settings, tmp_path, models
 ):
     source = copy_of_run("data", "index", "clip", name="source")
-    run = small_disk(megabytes) / "run"
+    model = finished_run / "response" / "model" / "model.safetensors"
+    run = small_disk(models * model.stat().st_size / 1e6) / "run"
     run.mkdir()
     for part in ("data", "index", "clip"):
         (run / part).symlink_to(source / part)

@@ -2,7 +2,8 @@
 
 Reads one JSON object per line and answers each with one: ``{"script", "argv", "env", "log"}``
 starts a process and gives its ``pid``; ``{"wait": pid}`` gives its exit ``code``, negative for a
-signal.
+signal. An
+empty value takes a variable away.
 """
 
 import json
@@ -22,6 +23,8 @@ def start(order):
         return pid
     os.setsid()
     os.environ.update(order["env"])
+    for name in [name for name, value in order["env"].items() if not value]:
+        del os.environ[name]
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)

@@ -59,6 +59,10 @@ def test_it_holds_config_weights_card_and_assets_and_nothing_else(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
+def test_others_may_read_it(saved):
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in [saved, *saved.iterdir()])
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_an_interrupted_save_leaves_the_old_directory_whole(copy, monkeypatch, error):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
@@ -68,7 +72,7 @@ def test_an_interrupted_save_leaves_the_old_directory_whole(copy, monkeypatch, e
         raise error
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error), match="" if error.args == () else "No space"):
         make_network().save_pretrained(copy)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in copy.parent.iterdir()] == ["model"]
