@@ -115,14 +115,14 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
         InputError: If the run has not even a stage-1 network.
     """
     accelerator = stage.accelerator
-    for name in BASELINES:
+    for baseline in BASELINES:
         maps = predict_baseline(
-            name,
+            baseline,
             index,
             process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
         )
-        yield f"baseline_{name}", gather_rows(count_predictions(maps))
+        yield f"baseline_{baseline}", gather_rows(count_predictions(maps))
     network = load_response(stage)
     seen = batches_for(stage, index, network)
     maps = gallery.responses(predict_split(functools.partial(respond, network), seen, index))
@@ -196,7 +196,7 @@ def evaluate_labels(
     yield "labels", gather_rows(merge_rows(label_rows))
 
 
-def to_task(chosen: ChosenMap, index: Index) -> LabelTask[int]:
+def to_task(chosen: ChosenMap, index: Index) -> LabelTask:
     """Return what a label worker needs."""
     path = index.image_path(chosen.referent)
     photograph = read_photograph(path, is_turned=chosen.referent.is_turned)
@@ -210,7 +210,9 @@ def credit_all(chosen: ChosenMap) -> Iterable[Prediction]:
     referent, logits = chosen.referent, torch.from_numpy(chosen.response_logits)
     size = (referent.height, referent.width)
     rectified = logits.relu()[None]
-    response = to_original(rectified, size, tuple(logits.shape), align_corners=True)[0].numpy()
+    response = to_original(rectified, size, (logits.shape[0], logits.shape[1]), align_corners=True)[
+        0
+    ].numpy()
     return [Prediction(referent, position, response) for position in range(len(referent.sentences))]
 
 

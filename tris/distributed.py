@@ -44,7 +44,7 @@ class _GatherRows(torch.autograd.Function):
         return _gather_padded(rows, counts)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         total = gradient.contiguous()
         distributed.all_reduce(total)
         start, length = ctx.slice  # type: ignore[attr-defined]

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from tris.batch import InputSpec
 from tris.encoders import small_tower  # noqa: F401 - registers the tower with timm
@@ -53,10 +54,12 @@ class ClipEncoder(PretrainedModel):
         embed_dim: Width of the joint embedding.
     """
 
+    config: ClipConfig
+
     def __init__(self, config: ClipConfig, *, load: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.clip = _build_clip(config)
+        self.clip: Any = _build_clip(config)
         if load and config.pretrained:
             self._load(config.pretrained)
         self.word_dim: int = self.clip.token_embedding.embedding_dim
@@ -131,7 +134,7 @@ class ClipEncoder(PretrainedModel):
         return tuple(stage[-1].conv3.out_channels for stage in stages)
 
 
-def _build_clip(config: ClipConfig) -> nn.Module:
+def _build_clip(config: ClipConfig) -> Any:  # noqa: ANN401 - open_clip is untyped
     description = open_clip.get_model_config(config.architecture)
     if description is None:
         near = [
@@ -143,8 +146,7 @@ def _build_clip(config: ClipConfig) -> nn.Module:
     if config.vocabulary_size:
         description["text_cfg"]["vocab_size"] = config.vocabulary_size
     description.pop("custom_text", None)
-    clip: nn.Module = open_clip.CLIP(**description)
-    return clip
+    return open_clip.CLIP(**description)
 
 
 def _open_clip_weights(config: ClipConfig) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def find_salient(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray
     distance = np.linalg.norm(smooth - lab.reshape(-1, 3).mean(axis=0), axis=2)
     scaled = (255 * distance / max(float(distance.max()), 1e-6)).astype(np.uint8)
     threshold, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return (scaled.astype(np.float32) - threshold) / 255
+    return np.asarray((scaled.astype(np.float32) - threshold) / 255)
 
 
 def _centred(size: tuple[int, int]) -> Float[np.ndarray, "height width"]:
@@ -56,4 +56,5 @@ def _centred(size: tuple[int, int]) -> Float[np.ndarray, "height width"]:
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     distance = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2)
-    return (1 - distance / (CENTRE_AREA * min(size))).clip(min=-0.99).astype(np.float32)
+    cone = 1 - distance / (CENTRE_AREA * min(size))
+    return np.asarray(cone.clip(min=-0.99), dtype=np.float32)

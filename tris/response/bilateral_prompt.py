@@ -78,17 +78,18 @@ class BilateralPrompt(nn.Module):
         """
         dim = texts.shape[-1]
         if self.attention == "texts" and alone:
-            bias: Tensor = self.visual_output[1].bias
-            return bias.view(1, 1, dim, 1, 1)
+            return self.visual_output[1].get_parameter("bias").view(1, 1, dim, 1, 1)
         queries = self.visual_query(visual).flatten(2).transpose(1, 2)
         affinity = queries @ self.text_key(texts).transpose(1, 2) / math.sqrt(dim)
         values = self.text_value(texts)
         if self.attention == "texts":
             mixed = (affinity.softmax(dim=-1) @ values).transpose(1, 2)
-            return self.visual_output(mixed.unflatten(-1, visual.shape[2:])).unsqueeze(1)
+            shared: Tensor = self.visual_output(mixed.unflatten(-1, visual.shape[2:]))
+            return shared.unsqueeze(1)
         spread = affinity.softmax(dim=1).transpose(1, 2).unflatten(-1, visual.shape[2:])
         mixed = spread.unsqueeze(2) * values[..., None, None]
-        return self.visual_output(mixed.flatten(0, 1)).unflatten(0, mixed.shape[:2])
+        own: Tensor = self.visual_output(mixed.flatten(0, 1)).unflatten(0, mixed.shape[:2])
+        return own
 
 
 def _visual_projection(dim: int) -> nn.Sequential:

@@ -59,6 +59,8 @@ class ResponseNet(PretrainedModel):
         TRIS (arXiv 2308.14575), equations 1-5.
     """
 
+    config: ResponseNetConfig
+
     def __init__(self, config: ResponseNetConfig, *, pretrained: bool = True) -> None:
         super().__init__()
         self.config = config
@@ -160,7 +162,8 @@ class ResponseNet(PretrainedModel):
             response = words @ enriched[:, 0].flatten(2)
         else:
             response = (words.unsqueeze(-2) @ enriched.flatten(3)).squeeze(-2)
-        return self.logit_scale.exp() * response.unflatten(-1, visual.shape[2:])
+        scaled: Tensor = self.logit_scale.exp() * response
+        return scaled.unflatten(-1, visual.shape[2:])
 
     def _freeze_unused(self) -> None:
         clip = self.encoder.clip

@@ -31,7 +31,7 @@ def choose_mixed_precision(precision: Precision) -> Mixed:
 
 def _computes_in_bf16() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     description = Path("/proc/cpuinfo")
     if not description.is_file():
         return False
