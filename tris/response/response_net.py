@@ -162,8 +162,8 @@ class ResponseNet(PretrainedModel):
             response = words @ enriched[:, 0].flatten(2)
         else:
             response = (words.unsqueeze(-2) @ enriched.flatten(3)).squeeze(-2)
-        scaled: Tensor = self.logit_scale.exp() * response
-        return scaled.unflatten(-1, visual.shape[2:])
+        scaled: Tensor = (self.logit_scale.exp() * response).unflatten(-1, visual.shape[2:])
+        return scaled
 
     def _freeze_unused(self) -> None:
         clip = self.encoder.clip
