@@ -39,7 +39,6 @@ ROWS: dict[str, dict[str, str]] = {
     "+ prompt, both terms (K = 3)": FULL,
     "classification, N + 1 = 12": CLASSIFICATION | {"response.training.global-batch-size": "12"},
     "classification, N + 1 = 24": CLASSIFICATION | {"response.training.global-batch-size": "24"},
-    "+ prompt, both terms, K = 1": FULL | {"response.calibration.num-negatives": "1"},
     "+ prompt, both terms, K = 6": FULL | {"response.calibration.num-negatives": "6"},
 }
 COLUMNS = (
@@ -56,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("docs/ablation.json"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
