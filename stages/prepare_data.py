@@ -77,7 +77,9 @@ def check_origin(stage: Stage, index: Path, source: Path) -> None:
     """
     data, manifest = stage.config.data, read_manifest(index)
     files = [Path(each).resolve() for each in manifest.sources]
-    is_same = manifest.dataset == data.dataset and manifest.split_by in ("", data.split_by)
+    is_same = manifest.dataset == data.dataset
+    if data.dataset not in ("custom", *OTHER_RELEASES):
+        is_same &= manifest.split_by == data.split_by
     # The embedded data lie inside the run, which may have been moved; their config was compared.
     if data.synthetic is None:
         is_same &= all(each.is_relative_to(source.resolve()) for each in files)
