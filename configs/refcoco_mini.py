@@ -36,8 +36,6 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         data=DataConfig(cache_images=True),
         pretrain=pretrain,
         response=dataclasses.replace(base.response, training=training),
-        labels=LabelExperiment(
-            selection=PrmsConfig(activation="sigmoid"), label=LabelConfig(normalisation="sigmoid")
-        ),
+        labels=LabelExperiment(selection=PrmsConfig(activation="sigmoid"), label=LabelConfig()),
         segmenter=tris_refcoco_mini.get_config(),
     )

@@ -40,7 +40,9 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
     return ExperimentConfig(
         name="synthetic",
         data=DataConfig(
-            synthetic=SyntheticConfig(seed=FRESH_SCENES), evaluation_splits=("val", "test"), cache_images=True
+            synthetic=SyntheticConfig(seed=FRESH_SCENES),
+            evaluation_splits=("val", "test"),
+            cache_images=True,
         ),
         pretrain=PretrainConfig(
             encoder=SMALL_CLIP,

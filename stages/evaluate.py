@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from stages.gallery import Gallery
 from stages.loading import evaluation_loader, make_dataset
-from stages.setup import Stage, load_judge, segmenter_job, start_stage, with_own_clip
+from stages.setup import Stage, find_stage1, load_judge, segmenter_job, start_stage, with_own_clip
 from stages.train_response import respond
 from stages.train_segmenter import segment
 from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
@@ -22,7 +22,7 @@ from tris.data.index import Index, Referent, open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import build_tokenizer
 from tris.data.transforms import to_original
-from tris.errors import InputError, exits_cleanly
+from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
 from tris.metrics.counts import count_row
 from tris.metrics.evaluator import (
@@ -242,11 +242,7 @@ def load_response(stage: Stage) -> ResponseNet:
     Raises:
         InputError: If there is none.
     """
-    directory = stage.folders.model("response")
-    if not (directory / "config.json").is_file():
-        raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
-    network = ResponseNet.from_pretrained(directory)
-    return network.to(stage.accelerator.device)
+    return ResponseNet.from_pretrained(find_stage1(stage)).to(stage.accelerator.device)
 
 
 def batches_for(stage: Stage, index: Index, network: PretrainedModel) -> Iterator[NumberedBatch]:

@@ -5,8 +5,6 @@ together, the CRF runs in worker processes meanwhile. Every batch is the same wh
 processes and wherever an earlier run was stopped, so the labels are, too.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,18 +14,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stages.label_settings import wanted_labels
 from stages.loading import make_dataset
-from stages.setup import Stage, load_judge, start_stage, with_own_clip
+from stages.setup import Stage, find_stage1, load_judge, start_stage, with_own_clip
 from stages.validation import IMAGES_PER_BATCH, to_device
 from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
 from tris.data.images import read_photograph
-from tris.data.index import Index, Referent, open_index
+from tris.data.index import Referent, open_index
 from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
-from tris.errors import InputError, exits_cleanly
-from tris.pseudo.manifest import LabelSettings, Manifest, digest_of_weights
+from tris.errors import exits_cleanly
+from tris.pseudo.manifest import LabelSettings, Manifest
 from tris.pseudo.pool import LabelPool, LabelTask
 from tris.pseudo.records import RecordKey, make_record
 from tris.pseudo.selection import Selection, select_in_batch
@@ -123,14 +122,11 @@ class Labeller:
         Raises:
             InputError: If stage 1 has not been run.
         """
-        directory = stage.folders.model("response")
-        if not (directory / "config.json").is_file():
-            raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
         self.stage, self.config = stage, config
-        self.network = ResponseNet.from_pretrained(directory).requires_grad_(False)
+        self.network = ResponseNet.from_pretrained(find_stage1(stage)).requires_grad_(False)
         self.judge = load_judge(config)
         self.index = open_index(stage.folders.index, config.data.train_split)
-        self.settings = self._make_settings()
+        self.settings = wanted_labels(stage)
         device = stage.accelerator.device
         self.network.to(device)
         self.judge.to(device)
@@ -191,28 +187,6 @@ class Labeller:
             chosen = logits[selection.row, :height, :width].cpu().numpy()
             choices.append((selection.row, selection, chosen))
         return choices
-
-    def _make_settings(self) -> LabelSettings:
-        """Return all that the labels depend on; masks are not among it."""
-        labels, data = self.config.labels, self.config.data
-        return LabelSettings(
-            config=to_json(
-                {"selection": labels.selection, "label": labels.label, "text": data.text}
-            ),
-            weights={
-                "response": digest_of_weights(self.network.state_dict()),
-                "judge": digest_of_weights(self.judge.state_dict()),
-            },
-            data={f"{self.index.manifest.dataset}/{self.index.split}": digest_of_index(self.index)},
-        )
-
-
-def digest_of_index(index: Index) -> str:
-    """Return the SHA-256 of who is referred to where and how."""
-    digest = hashlib.sha256()
-    for name in ("referent_id", "file_name", "expression_ids", "sentences", "raw_sentences"):
-        digest.update(json.dumps(index.column(name).to_pylist()).encode())
-    return digest.hexdigest()
 
 
 def report(stage: Stage, manifest: Manifest) -> None:

@@ -159,6 +159,18 @@ def with_own_clip(stage: Stage) -> ExperimentConfig[Any]:
     return dataclasses.replace(config, response=response)
 
 
+def find_stage1(stage: Stage) -> Path:
+    """Return the model directory of stage 1.
+
+    Raises:
+        InputError: If there is none.
+    """
+    directory = stage.folders.model("response")
+    if not (directory / "config.json").is_file():
+        raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
+    return directory
+
+
 def load_judge(config: ExperimentConfig[Any]) -> ClipEncoder:
     """Return the frozen CLIP that judges what maps keep (calibration, PRMS)."""
     encoder: ClipEncoder = config.response.calibration.encoder.build()

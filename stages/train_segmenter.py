@@ -6,15 +6,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from stages.label_settings import wanted_labels
 from stages.loading import TrainingBatches, make_dataset
-from stages.setup import Stage, segmenter_job, start_stage
+from stages.setup import Stage, find_stage1, segmenter_job, start_stage
 from stages.validation import validate
 from tris.batch import Batch
 from tris.config import to_json
 from tris.data.index import open_index
 from tris.data.samples import LabelSource
 from tris.data.tokens import build_tokenizer
-from tris.errors import InputError, exits_cleanly
+from tris.errors import exits_cleanly
 from tris.pseudo.manifest import digest_of_weights
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
@@ -113,9 +114,11 @@ def find_targets(stage: Stage) -> LabelSource | Literal["truth"]:
     """Return where targets come from.
 
     Raises:
-        InputError: If the labels are not finished.
+        InputError: If the labels are not finished, or were made with other weights or settings.
     """
-    return "truth" if is_ceiling(stage) else open_label_store(stage.folders.labels)
+    if is_ceiling(stage):
+        return "truth"
+    return open_label_store(stage.folders.labels, expected=wanted_labels(stage))
 
 
 def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's config
@@ -130,10 +133,7 @@ def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's confi
         return network
     if not (network.starts_from_stage1 or network.has_response_input):
         return network
-    directory = stage.folders.model("response")
-    if not (directory / "config.json").is_file():
-        raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
-    return dataclasses.replace(network, stage1_directory=str(directory))
+    return dataclasses.replace(network, stage1_directory=str(find_stage1(stage)))
 
 
 def make_fingerprint(stage: Stage) -> dict[str, Any]:
