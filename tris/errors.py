@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import reprlib
 import signal
 import sys
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
+MAX_SHOWN = 80
+"""Characters of a foreign value that a message shows."""
 
 
 class InputError(ValueError):
@@ -19,8 +22,22 @@ class InputError(ValueError):
     """
 
 
+def shorten(value: object) -> str:
+    """Return a foreign value as a message may show it: short, however large or nested it is.
+
+    A few bytes of a pickle can stand for lists whose ``repr`` would fill the memory.
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = MAX_SHOWN + 20
+
+
 def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Turn an `InputError` or a full disk inside ``main`` into one sentence and exit code 2.
+    """Turn an `InputError`, a full disk or an impossible path into one sentence and exit code 2.
 
     ``--debug`` anywhere on the command line lets the traceback through. Ctrl-C exits with 130.
     """
@@ -45,7 +62,14 @@ _PLAIN_ERRORS = {
     errno.ENOSPC: "free some space or choose another output folder; finished files are whole.",
     errno.EDQUOT: "the quota is used up; finished files are whole.",
     errno.EACCES: "choose a place that you may read and write.",
+    errno.EPERM: "choose a place that you may read and write.",
     errno.EROFS: "choose an output folder that can be written.",
+    errno.ENOENT: "give a path that exists.",
+    errno.ENOTDIR: "a folder was wanted where a file lies; choose another path.",
+    errno.EEXIST: "a folder was wanted where a file lies; choose another path.",
+    errno.EISDIR: "a file was wanted where a folder lies; choose another path.",
+    errno.ENAMETOOLONG: "choose a shorter path.",
+    errno.ELOOP: "the link leads to itself; choose another path.",
 }
 
 

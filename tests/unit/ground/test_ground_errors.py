@@ -99,3 +99,23 @@ def test_a_lost_neighbour_is_no_traceback(among_others, monkeypatch, capsys):
 def test_alone_the_same_words_are_a_defect():
     with pytest.raises(RuntimeError):
         failing(RuntimeError("Connection closed by peer"))()
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG],
+    ids=errno.errorcode.get,
+)
+def test_an_impossible_path_is_one_sentence_that_names_it(capsys, number):
+    code, text = leave(OSError(number, "Cannot", "a/file"), capsys)
+    assert code == 2
+    assert text.startswith("error: Cannot (a/file): ")
+
+
+def test_a_foreign_value_is_shown_short_however_deep_or_wide_it_is():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, "a" * 10**6, 10**3000, [[1] * 1000] * 1000, {"a": "b" * 1000}):
+        assert len(errors.shorten(value)) <= 80
+    assert errors.shorten({"a": [1, None]}) == "{'a': [1, None]}"
