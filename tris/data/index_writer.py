@@ -15,7 +15,7 @@ import pyarrow as pa
 from tris.data.index_counts import Counts
 from tris.data.manifest import MANIFEST_NAME, Manifest, SplitFacts, read_manifest, write_manifest
 from tris.data.referent import SCHEMA, Referent, to_row
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 from tris.files import replace_directory
 
 ROWS_PER_BATCH = 512
@@ -61,7 +61,7 @@ class IndexWriter:
             keep_training_masks: False = drop masks and boxes of those splits.
             options: Settings to note in the manifest.
         """
-        self.directory = Path(directory)
+        self.directory = Path(directory).resolve()
         refuse_to_replace(self.directory, holding=(images, *sources))
         self.skipped_images: dict[str, str] = {}
         self.left_out: list[str] = []
@@ -90,8 +90,11 @@ class IndexWriter:
                 plain file name.
         """
         if split not in self._splits:
-            if not re.fullmatch(r"\w[\w.+-]*", split):
-                raise InputError(f"{split!r} cannot be a split: use letters, digits, '-' and '_'.")
+            if not re.fullmatch(r"\w[\w.+-]{,49}", split):
+                raise InputError(
+                    f"{shorten(split)} cannot be a split: use up to 50 letters, digits, '-' and "
+                    "'_'."
+                )
             self._splits[split] = _SplitWriter(self._scratch / f"{split}.arrow")
         if not self._keep_training_masks and split in self._training_splits:
             referent = replace(referent, mask=None, boxes=())
@@ -192,7 +195,7 @@ def refuse_to_replace(directory: Path, *, holding: Collection[Path]) -> None:
 
 
 def _check(referent: Referent) -> None:
-    name = f"Referent {referent.referent_id}"
+    name = f"Referent {shorten(referent.referent_id)}"
     lengths = {
         len(referent.expression_ids),
         len(referent.sentences),
@@ -206,9 +209,23 @@ def _check(referent: Referent) -> None:
             f"{name} has a mask of size {referent.mask['size']}, but its photograph is "
             f"{[referent.height, referent.width]} (height, width)."
         )
-    for text in (*referent.sentences, *referent.raw_sentences, referent.group):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"{name} has a sentence that is no Unicode text: {text!r}.")
+    ids = (referent.referent_id, *referent.expression_ids, *referent.annotation_ids)
+    for key in (*ids, referent.image_id, referent.coco_id):
+        if type(key) is not int or not -(2**63) <= key < 2**63:
+            raise InputError(f"{name} has an id that is no integer of 64 bits: {shorten(key)}.")
+    for text in (*referent.sentences, *referent.raw_sentences, *_labels(referent)):
+        if _SURROGATE.search(text):
+            raise InputError(f"{name} has a text that is no Unicode: {shorten(text)}.")
+
+
+def _labels(referent: Referent) -> tuple[str, ...]:
+    """Return every other text of a row."""
+    texts = (referent.file_name, referent.category, referent.group, referent.source_id)
+    return (*texts, *referent.expression_types)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character: JSON can say it, UTF-8 and Arrow cannot."""
 
 
 def _portable(images: Path, directory: Path) -> str:

@@ -1,6 +1,7 @@
 import json
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tris.data.index import Index, IndexWriter, Referent, open_index
 from tris.data.masks import encode_mask
 from tris.errors import InputError
+from tris.files import replace_directory
 
 MASK = encode_mask(np.eye(4, dtype=np.uint8))
 
@@ -218,7 +220,7 @@ def test_an_index_that_holds_the_images_is_never_replaced(tmp_path: Path):
         ({"expression_ids": (), "sentences": (), "raw_sentences": ()}, "at least one"),
         ({"expression_types": ("place",)}, "one id"),
         ({"height": 5}, "has a mask of size"),
-        ({"sentences": ("a", "\ud83d")}, "no Unicode text"),
+        ({"sentences": ("a", "\ud83d")}, "no Unicode"),
     ],
 )
 def test_a_referent_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict, message: str):
@@ -299,3 +301,24 @@ def test_a_table_of_another_kind_is_named(index: Index):
         stream.write_table(table)
     with pytest.raises(InputError, match="foreign columns"):
         open_index(index.directory, "train")
+
+
+def test_an_index_is_replaced_through_a_path_that_climbs(tmp_path: Path):
+    (tmp_path / "index").mkdir()
+    for _ in range(2):
+        write(tmp_path / "index" / ".." / "index", [referent()])
+    assert len(open_index(tmp_path / "index", "train")) == 1
+
+
+def test_two_writers_of_one_index_both_finish_and_leave_one_whole(tmp_path: Path):
+    def keep_replacing(number: int) -> None:
+        for _ in range(20):
+            new = tmp_path / f"new{number}"
+            new.mkdir()
+            (new / "file").touch()
+            replace_directory(new, tmp_path / "index")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(keep_replacing, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    assert (tmp_path / "index" / "file").exists()
