@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from pycocotools import mask as coco
 
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Rle = dict[str, object]
 """``{"size": [height, width], "counts": str}``, runs in column order."""
@@ -52,7 +52,7 @@ def check_rle(rle: object) -> Rle:
         InputError: If the size is no pair of positive integers, or the runs do not fill it.
     """
     if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
-        raise InputError(f"A mask must be a COCO RLE with size and counts, not {_short(rle)}.")
+        raise InputError(f"A mask must be a COCO RLE with size and counts, not {shorten(rle)}.")
     size = rle["size"]
     if (
         not isinstance(size, list | tuple)
@@ -60,13 +60,13 @@ def check_rle(rle: object) -> Rle:
         or not all(isinstance(side, int | np.integer) and side > 0 for side in size)
         or int(size[0]) * int(size[1]) > MAX_PIXELS
     ):
-        raise InputError(f"The size of an RLE must be [height, width], not {_short(size)}.")
+        raise InputError(f"The size of an RLE must be [height, width], not {shorten(size)}.")
     height, width = int(size[0]), int(size[1])
     runs = _runs(rle["counts"])
     if (runs < 0).any() or int(runs.sum()) != height * width:
         raise InputError(
             f"The runs of an RLE of {height} x {width} must fill its {height * width} pixels; "
-            f"these fill {int(runs.sum())}: {_short(rle['counts'])}."
+            f"these fill {int(runs.sum())}: {shorten(rle['counts'])}."
         )
     if isinstance(rle["counts"], str):
         return {"size": [height, width], "counts": rle["counts"]}
@@ -184,7 +184,7 @@ def _runs(counts: object) -> np.ndarray:
         isinstance(run, int | np.integer) and 0 <= run <= MAX_PIXELS for run in counts
     ):
         return np.asarray(counts, np.int64)
-    raise InputError(f"The counts of an RLE must be COCO's text or runs, not {_short(counts)}.")
+    raise InputError(f"The counts of an RLE must be COCO's text or runs, not {shorten(counts)}.")
 
 
 def _runs_of_text(text: bytes) -> np.ndarray:
@@ -194,12 +194,13 @@ def _runs_of_text(text: bytes) -> np.ndarray:
     """
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
-    if not len(codes) or (codes < 0).any() or (codes > 63).any() or ends[-1:] != len(codes) - 1:
-        raise InputError(f"The counts of an RLE are no COCO text: {_short(text)}.")
+    is_text = bool(((codes >= 0) & (codes <= 63)).all())
+    if not is_text or not len(ends) or ends[-1] != len(codes) - 1:
+        raise InputError(f"The counts of an RLE are no COCO text: {shorten(text)}.")
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > 7:
-        raise InputError(f"A run of an RLE is too long for any image: {_short(text)}.")
+        raise InputError(f"A run of an RLE is too long for any image: {shorten(text)}.")
     shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
     values = np.add.reduceat((codes & 0x1F) << shifts, starts)
     values -= np.where(codes[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
@@ -212,14 +213,9 @@ def _points(polygon: object) -> list[float]:
     if not isinstance(polygon, list | tuple) or not all(
         isinstance(value, int | float) for value in polygon
     ):
-        raise InputError(f"A polygon must be a flat list of numbers, not {_short(polygon)}.")
+        raise InputError(f"A polygon must be a flat list of numbers, not {shorten(polygon)}.")
     if len(polygon) < 6 or len(polygon) % 2:
-        raise InputError(f"A polygon needs three or more points x, y; {_short(polygon)} has not.")
+        raise InputError(f"A polygon needs three or more points x, y; {shorten(polygon)} has not.")
     if not all(abs(value) < 1e6 for value in polygon):
-        raise InputError(f"A polygon must lie near its image; {_short(polygon)} does not.")
+        raise InputError(f"A polygon must lie near its image; {shorten(polygon)} does not.")
     return [float(value) for value in polygon]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -189,3 +189,11 @@ def test_an_empty_mask_has_no_box():
 
 def test_the_size_of_an_rle_is_height_and_width():
     assert rle_size(FOUR_BY_SIX) == (4, 6)
+
+
+@pytest.mark.parametrize(
+    "counts", ["o" * 1000, "", b"o", "P"], ids=["long", "none", "bytes", "one"]
+)
+def test_counts_that_never_end_a_run_are_refused(counts: str | bytes):
+    with pytest.raises(InputError, match=r"no COCO text|must fill"):
+        check_rle({"size": [4, 6], "counts": counts})

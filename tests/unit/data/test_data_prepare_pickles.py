@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tris.data.prepare.pickles import load_plain_pickle
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 
 @pytest.fixture
@@ -124,3 +124,19 @@ def test_a_damaged_pickle_is_named(path: Path, content: bytes):
 def test_a_missing_pickle_is_named(path: Path):
     with pytest.raises(InputError, match=r"refs\.p is missing"):
         load_plain_pickle(path)
+
+
+@pytest.mark.parametrize("kind", ["i4,f4", "i4,O", "i", "f4, f4", "(2,)i4", "U999999999999"])
+def test_a_dtype_that_is_no_plain_kind_and_width_is_refused(path: Path, kind: str):
+    name = bytes([0x8C, len(kind)]) + kind.encode()
+    path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x05dtype\x93" + name + b"\x85R.")
+    with pytest.raises(InputError, match="neither number nor text"):
+        load_plain_pickle(path)
+
+
+def test_a_small_pickle_of_endless_text_makes_a_short_message(path: Path):
+    nested: list[object] = ["x"]
+    for _ in range(60):
+        nested = [nested] * 10
+    path.write_bytes(pickle.dumps(nested))
+    assert len(shorten(load_plain_pickle(path))) <= 80

@@ -23,7 +23,7 @@ from tris.data.masks import (
 )
 from tris.data.prepare.photographs import Size
 from tris.data.prepare.release import Box, Draw, Log, take
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Record = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - what a file holds
         raise InputError(f"{path} is missing.")
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): fetch it again.") from error
 
 
@@ -72,8 +72,6 @@ def read_instances(
         raise InputError(f"{path} has no images and annotations: is it COCO's instances.json?")
     images = _by_id(content["images"], keep=image_ids, what="image", path=path)
     annotations = _by_id(content["annotations"], keep=annotation_ids, what="annotation", path=path)
-    categories = content.get("categories", [])
-    names = {record["id"]: str(record["name"]) for record in categories if "name" in record}
     return Instances(
         file_names={
             key: take(image, "file_name", str, of=f"Image {key} of {path}")
@@ -87,7 +85,7 @@ def read_instances(
             for key, image in images.items()
         },
         annotations=annotations,
-        categories=names,
+        categories=_category_names(content.get("categories"), path),
     )
 
 
@@ -122,7 +120,7 @@ def draw_segmentation(
     if isinstance(segmentation, Mapping):
         return _of_size(check_rle(dict(segmentation)), height, width)
     if not isinstance(segmentation, list | tuple):
-        raise InputError(f"a segmentation must be polygons or an RLE, not {segmentation!r:.80}.")
+        raise InputError(f"a segmentation must be polygons or an RLE, not {shorten(segmentation)}.")
     if segmentation and isinstance(segmentation[0], Mapping):
         parts = [_of_size(check_rle(dict(part)), height, width) for part in segmentation]
         if overlapping == "refer-quirk" and len(parts) > 1:
@@ -156,7 +154,9 @@ def _draw(
             masks.append(mask)
             boxes.append(_box(annotation, mask))
         except InputError as error:
-            raise InputError(f"Annotation {annotation.get('id')} of {of}: {error}") from error
+            raise InputError(
+                f"Annotation {shorten(annotation.get('id'))} of {of}: {error}"
+            ) from error
     union = masks[0] if len(masks) == 1 else merge_masks(masks)
     if rle_to_box(union) is None:
         log.mend("referents have an empty mask although they name an object")
@@ -171,9 +171,9 @@ def _box(annotation: Record, mask: Rle) -> Box:
     try:
         x, y, width, height = (float(value) for value in np.asarray(given).reshape(-1))
     except (TypeError, ValueError) as error:
-        raise InputError(f"its bbox must be x, y, width, height, not {given!r:.80}.") from error
+        raise InputError(f"its bbox must be x, y, width, height, not {shorten(given)}.") from error
     if not all(math.isfinite(value) for value in (x, y, width, height)):
-        raise InputError(f"its bbox has values that are no numbers: {given!r:.80}.")
+        raise InputError(f"its bbox has values that are no numbers: {shorten(given)}.")
     return x, y, width, height
 
 
@@ -187,6 +187,17 @@ def _of_size(rle: Rle, height: int, width: int) -> Rle:
 
 def _is_no_area(polygon: object) -> bool:
     return isinstance(polygon, list | tuple) and (len(polygon) < 6 or len(polygon) % 2 == 1)
+
+
+def _category_names(records: Any, path: Path) -> dict[int, str]:  # noqa: ANN401 - checked here
+    """Return names by id; some copies have no categories, or some without name."""
+    if not isinstance(records, list | None):
+        raise InputError(f"{path} should have a list of categories, not {shorten(records)}.")
+    return {
+        record["id"]: str(record["name"])
+        for record in records or ()
+        if isinstance(record, dict) and isinstance(record.get("id"), int) and "name" in record
+    }
 
 
 def _by_id(

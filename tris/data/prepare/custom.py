@@ -16,7 +16,7 @@ from tris.data.prepare.photographs import refuse_to_leave
 from tris.data.prepare.release import Box, Draft, Draw, Log, clean_text, take
 from tris.data.prepare.simple import SimpleRelease
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Record = Mapping[str, Any]
 _MASK_KEYS = ("mask", "polygons", "mask_file")
@@ -82,20 +82,26 @@ def _read_lines(path: Path) -> Iterator[tuple[int, Record]]:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _check(json.loads(line), f"Line {number} of {path}")
-    except json.JSONDecodeError as error:
-        raise InputError(f"Line {number} of {path} is not valid JSON ({error}).") from error
+                    where = f"Line {number} of {path}"
+                    yield number, _check(_parse(line, where), where)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no UTF-8 text ({error}): save it as UTF-8.") from error
+
+
+def _parse(line: str, where: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid JSON ({error}).") from error
 
 
 def _check(record: Any, where: str) -> Record:  # noqa: ANN401 - what a line holds
     """Refuse what would be misread later."""
     if not isinstance(record, dict):
-        raise InputError(f"{where} should be an object {{...}}, not {record!r:.80}.")
+        raise InputError(f"{where} should be an object {{...}}, not {shorten(record)}.")
     unknown = sorted(set(record) - _KEYS)
     if unknown:
-        raise InputError(f"{where} has unknown keys {unknown}; known are {sorted(_KEYS)}.")
+        raise InputError(f"{where} has unknown keys {shorten(unknown)}; known are {sorted(_KEYS)}.")
     refuse_to_leave(take(record, "image", str, of=where))
     expressions = take(record, "expressions", list, of=where)
     if not expressions or not all(isinstance(text, str) for text in expressions):

@@ -21,7 +21,7 @@ from tris.data.prepare.refer import find_file
 from tris.data.prepare.release import Draft, Log, clean_text, take
 from tris.data.prepare.simple import SimpleRelease
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 EXPRESSION_STRIDE = 1_000_000
 """``expression_id`` = sentence id x this + image id: one id per sentence and photograph."""
@@ -87,6 +87,11 @@ class _Tables:
         for key, annotation in self.annotations.items():
             image_id = take(annotation, "image_id", int, of=f"Annotation {key}")
             for sentence_id in take(annotation, "sent_id", list, of=f"Annotation {key}"):
+                if not isinstance(sentence_id, int):
+                    raise InputError(
+                        f"Annotation {key} should have integers as 'sent_id', not "
+                        f"{shorten(sentence_id)}."
+                    )
                 self.by_pair.setdefault((sentence_id, image_id), []).append(annotation)
 
     def pairs(self, *, with_absence: bool) -> Iterator[tuple[int, int, int]]:
@@ -157,5 +162,5 @@ def _read_table(path: Path) -> Records:
 
 def _look_up(records: Records, key: object, of: str, what: str) -> Mapping[str, Any]:
     if not isinstance(key, int) or key not in records:
-        raise InputError(f"{of} names {what} {key!r}, which D3's files lack.")
+        raise InputError(f"{of} names {what} {shorten(key)}, which D3's files lack.")
     return records[key]

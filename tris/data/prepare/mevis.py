@@ -17,7 +17,7 @@ from tris.data.prepare.photographs import Size
 from tris.data.prepare.release import Box, Draft, Log, clean_text, take
 from tris.data.prepare.simple import SimpleRelease
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Masks = Mapping[str, Sequence[Any]]
 
@@ -49,7 +49,7 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict):
         raise InputError(f"{meta_path} has no videos: is it MeViS's meta_expressions.json?")
-    masks: Masks = read_json(masks_path) if masks_path.is_file() else {}
+    masks = _read_masks(masks_path) if masks_path.is_file() else {}
     log = Log()
     sentences = list(_sentences(videos, masks, log))
     frames = {
@@ -81,13 +81,15 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
 def _sentences(videos: Mapping[str, Any], masks: Masks, log: Log) -> Iterator[_Sentence]:
     for name, video in videos.items():
         frames = _frames(name, video)
-        for key, record in take(video, "expressions", dict, of=f"Video {name}").items():
-            text = clean_text(take(record, "exp", str, of=f"Expression {key} of video {name}"))
-            objects = [str(each) for each in record.get("anno_id", ())] if masks else None
+        for key in (records := take(video, "expressions", dict, of=f"Video {name}")):
+            what = f"Expression {key} of video {name}"
+            record = take(records, key, dict, of=f"Video {name}")
+            text = clean_text(take(record, "exp", str, of=what))
+            objects = _objects(record, of=what) if masks else None
             for each in objects or ():
                 if len(masks.get(each, ())) != len(frames):
                     raise InputError(
-                        f"Object {each} of video {name} has masks for "
+                        f"Object {shorten(each)} of video {name} has masks for "
                         f"{len(masks.get(each, ()))} of {len(frames)} frames."
                     )
             if text:
@@ -96,10 +98,29 @@ def _sentences(videos: Mapping[str, Any], masks: Masks, log: Log) -> Iterator[_S
                 log.left_out.append(f"expression {key} of video {name}: it is empty")
 
 
+def _read_masks(path: Path) -> Masks:
+    masks = read_json(path)
+    if not isinstance(masks, dict) or not all(
+        isinstance(key, str) and key.isdecimal() and isinstance(value, list)
+        for key, value in masks.items()
+    ):
+        raise InputError(f"{path} should hold lists of masks by number: is it MeViS's?")
+    return masks
+
+
+def _objects(record: Mapping[str, Any], *, of: str) -> list[str]:
+    if "anno_id" not in record:
+        return []
+    given = take(record, "anno_id", list, of=of)
+    if not all(isinstance(each, int | str) for each in given):
+        raise InputError(f"{of} should have numbers as 'anno_id', not {shorten(given)}.")
+    return [str(each) for each in given]
+
+
 def _frames(name: str, video: Any) -> tuple[str, ...]:  # noqa: ANN401 - checked here
     """Return the frame names in order; masks are counted in this order."""
     if not isinstance(video, dict):
-        raise InputError(f"Video {name} should be a dict, not {video!r:.80}.")
+        raise InputError(f"Video {name} should be a dict, not {shorten(video)}.")
     return tuple(sorted(str(frame) for frame in take(video, "frames", list, of=f"Video {name}")))
 
 
@@ -112,7 +133,7 @@ def _sizes(
         given = (mask for each in sentence.objects or () for mask in masks[each] if mask)
         first = next(given, None) if sentence.video not in by_video else None
         if first is not None:
-            by_video[sentence.video] = rle_size(first)
+            by_video[sentence.video] = rle_size(check_rle(first))
     return {f"{key}.jpg": by_video.get(key.rpartition("/")[0]) for key in frames}
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tris.data.images import MAX_IMAGE_PIXELS, READ_ERRORS
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Verification = Literal["none", "quick", "full"]
 Size = tuple[int, int]
@@ -107,15 +107,18 @@ def refuse_to_leave(file_name: str) -> None:
         or "\0" in file_name
         or PureWindowsPath(file_name).drive
     ):
-        raise InputError(f"The file name {file_name!r} leaves its folder: it is refused.")
+        raise InputError(f"The file name {shorten(file_name)} leaves its folder: it is refused.")
 
 
 def _look(
     name: str, size: Size | None, *, places: Sequence[Path], verify: Verification
 ) -> Photograph | str:
-    if size is not None and min(size) <= 0:
-        return f"its annotated size is {size[1]} x {size[0]} pixels"
-    path = next((place / name for place in places if (place / name).is_file()), None)
+    if size is not None and (problem := _refuse_size(*size)):
+        return problem
+    try:
+        path = next((place / name for place in places if (place / name).is_file()), None)
+    except OSError as error:
+        return f"it cannot be looked for ({error.strerror})"
     if verify == "none" and size is not None:
         relative = name if path is None else os.path.relpath(path, places[0])
         return Photograph(relative, size)
@@ -135,6 +138,15 @@ def _look(
         return "it is over 100 megapixels"
     except READ_ERRORS as error:
         return f"it cannot be read ({str(error).replace(str(path), name)})"
+
+
+def _refuse_size(height: int, width: int) -> str:
+    """Say what is wrong with an annotated size, nothing where it is possible."""
+    annotated = f"{shorten(width)} x {shorten(height)}"
+    if min(height, width) <= 0:
+        return f"its annotated size is {annotated} pixels"
+    is_huge = height * width > MAX_IMAGE_PIXELS
+    return f"it is over 100 megapixels ({annotated} annotated)" if is_huge else ""
 
 
 def _has_end_mark(path: Path, kind: str) -> bool:

@@ -20,7 +20,7 @@ from tris.data.prepare.refer import find_file
 from tris.data.prepare.release import Box, Draft, Log, clean_text, take
 from tris.data.prepare.simple import SimpleRelease
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Task = Mapping[str, Any]
 SPLITS = ("train", "val", "miniv", "test")
@@ -56,7 +56,7 @@ def read_phrasecut(*, source: Path, splits: tuple[str, ...] = ("test",)) -> Simp
         for number, (split, task) in enumerate(tasks):
             draft = _draft(number, split, task, photographs)
             if draft is None:
-                log.left_out.append(f"task {task.get('task_id')}: its phrase is empty")
+                log.left_out.append(f"task {shorten(task.get('task_id'))}: its phrase is empty")
             else:
                 yield draft
 
@@ -99,10 +99,11 @@ def draw_polygons(
 
 
 def _draft(number: int, split: str, task: Task, photographs: Mapping[int, Task]) -> Draft | None:
-    name = f"Task {task.get('task_id')}"
+    name = f"Task {shorten(task.get('task_id'))}"
     phrase = clean_text(take(task, "phrase", str, of=name))
-    structure = task.get("phrase_structure") or {}
-    photograph = photographs[task["image_id"]]
+    structure = task.get("phrase_structure")
+    structure = structure if isinstance(structure, dict) else {}
+    coco_id = photographs[task["image_id"]].get("coco_id")
     referent = Referent(
         referent_id=number + 1,
         image_id=task["image_id"],
@@ -114,9 +115,9 @@ def _draft(number: int, split: str, task: Task, photographs: Mapping[int, Task])
         raw_sentences=(phrase,),
         expression_types=(str(structure.get("type", "")),),
         category=str(structure.get("name", "")),
-        annotation_ids=tuple(take(task, "ann_ids", list, of=name)),
+        annotation_ids=_annotation_ids(task, name),
         source_id=take(task, "task_id", str, of=name),
-        coco_id=int(photograph.get("coco_id") or 0),
+        coco_id=coco_id if isinstance(coco_id, int) else 0,
     )
     polygons = take(task, "Polygons", list, of=name)
 
@@ -129,6 +130,13 @@ def _draft(number: int, split: str, task: Task, photographs: Mapping[int, Task])
     return Draft((split,), referent, draw) if phrase else None
 
 
+def _annotation_ids(task: Task, name: str) -> tuple[int, ...]:
+    ids = take(task, "ann_ids", list, of=name)
+    if not all(isinstance(key, int) for key in ids):
+        raise InputError(f"{name} should have integers as 'ann_ids', not {shorten(ids)}.")
+    return tuple(ids)
+
+
 def _read_list(path: Path) -> list[Any]:
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
@@ -137,13 +145,13 @@ def _read_list(path: Path) -> list[Any]:
 
 
 def _file_name(task: Task) -> str:
-    image_id = take(task, "image_id", int, of=f"Task {task.get('task_id')}")
+    image_id = take(task, "image_id", int, of=f"Task {shorten(task.get('task_id'))}")
     return f"{image_id}.jpg"
 
 
 def _size(task: Task, photographs: Mapping[int, Task], path: Path) -> Size:
     record = photographs.get(task["image_id"])
     if record is None:
-        raise InputError(f"Task {task.get('task_id')} has a photograph that {path} lacks.")
+        raise InputError(f"Task {shorten(task.get('task_id'))} has a photograph that {path} lacks.")
     name = f"Photograph {task['image_id']} of {path}"
     return take(record, "height", int, of=name), take(record, "width", int, of=name)

@@ -7,12 +7,13 @@ no function that a file names is ever looked up.
 
 import codecs
 import pickle
+import re
 from pathlib import Path
 from typing import Any, Never
 
 import numpy as np
 
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 _BROKEN = (
     pickle.UnpicklingError,
@@ -76,12 +77,13 @@ class _PlainUnpickler(pickle.Unpickler):
         found = _STAND_INS.get((module.replace("numpy.core", "numpy._core"), name))
         if found is None:
             raise InputError(
-                f"it holds {module}.{name}, and a data file needs only lists, numbers and text."
+                f"it holds {module[:80]}.{name[:80]}, and a data file needs only lists, numbers "
+                "and text."
             )
         return found
 
     def persistent_load(self, pid: object) -> Never:
-        raise InputError(f"it refers to something outside the file ({pid!r}).")
+        raise InputError(f"it refers to something outside the file ({shorten(pid)}).")
 
 
 class _Function:
@@ -105,8 +107,10 @@ class _PlainDtype:
     __slots__ = ("dtype",)
 
     def __init__(self, name: Any, *_: object) -> None:  # noqa: ANN401 - text of the file
-        if not isinstance(name, str) or not name[:1].isalpha() or name[0] not in "biufSU":
-            raise InputError(f"it holds an array of {name!r}, which is neither number nor text.")
+        if not isinstance(name, str) or not re.fullmatch(r"[biuf]\d{1,2}|[SU]\d{1,8}", name):
+            raise InputError(
+                f"it holds an array of {shorten(name)}, which is neither number nor text."
+            )
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -139,12 +143,12 @@ def _shape_of(shape: Any, dtype: _PlainDtype, raw: Any) -> None:  # noqa: ANN401
     for side in shape:
         count *= side
     if count * dtype.dtype.itemsize != len(raw):
-        raise InputError(f"it holds an array of shape {shape} in {len(raw)} bytes.")
+        raise InputError(f"it holds an array of shape {shorten(shape)} in {len(raw)} bytes.")
 
 
 def _reconstruct(kind: object, *_: object) -> np.ndarray:
     if kind is not _ARRAY:
-        raise InputError(f"it holds an array of the class {kind!r}.")
+        raise InputError(f"it holds an array of the class {shorten(kind)}.")
     return _PlainArray((0,), dtype=np.uint8)
 
 

@@ -16,6 +16,7 @@ _MABP = "MABP, section IV.A"
 _DMMI = "DMMI, section 4"
 _GRSER_GRD = "GRSer, section 4.3"
 _GRSER = "GRSer, section 5.1"
+_D_CUBE = "doc.md of d-cube, whose sentences are these groups"
 _PHRASECUT = "PhraseCut's README"
 _MEVIS = "MeViS's README"
 _COCA = "the CoCA release"
@@ -78,10 +79,12 @@ PUBLISHED: Mapping[tuple[str, str], tuple[Published, ...]] = {
         *_table(
             _TFDS, _REFERENTS_IMAGES, train=(42226, 21899), val=(2573, 1300), test=(5023, 2600)
         ),
+        Published(ALL, "images", 26711, f"{_TRIS} (with Google's unreleased test split)"),
         Published(ALL, "expressions", 104560, f"{_TRIS} (with Google's unreleased test split)"),
     ),
     ("refcocog", "google"): (
         *_table(_TFDS, _REFERENTS_IMAGES, train=(44822, 24698), val=(5000, 4650)),
+        Published(ALL, "images", 26711, f"{_TRIS} (with the unreleased test split)"),
         Published(ALL, "expressions", 104560, f"{_TRIS} (with the unreleased test split)"),
     ),
     ("refclef", "unc"): _table(_TRIS, ("images", "expressions"), all=(19894, 130525)),
@@ -95,6 +98,7 @@ PUBLISHED: Mapping[tuple[str, str], tuple[Published, ...]] = {
         _DMMI, ("images", "objects"), train=(43749, 58356), test=(11329, 16586), all=(55078, 74942)
     ),
     ("grd", ""): _table(_GRSER_GRD, ("images", "groups", "expressions"), test=(10578, 316, 31524)),
+    ("d3", ""): _table(_D_CUBE, ("groups",), test=(422,)),
     ("g-refc", "unc"): _table(_GRSER, ("groups",), all=(8717,)),
     ("g-refc+", "unc"): _table(_GRSER, ("groups",), all=(8020,)),
     ("g-refcg", "umd"): _table(_GRSER, ("groups",), all=(2451,)),

@@ -13,7 +13,7 @@ from tris.data.masks import Overlap
 from tris.data.prepare.assemble import Settings, assemble
 from tris.data.prepare.pickles import load_plain_pickle
 from tris.data.prepare.referring import ReferringRelease, list_object_ids, read_referring
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 SPLITS_BY = {
     "refcoco": ("unc", "google"),
@@ -115,7 +115,7 @@ def _one_object(record: Mapping[str, Any]) -> tuple[int, ...]:
     ids = list_object_ids(record)
     if len(ids) != 1:
         raise InputError(
-            f"Ref {record.get('ref_id')} should have one annotation as 'ann_id', not "
-            f"{record.get('ann_id')!r:.80}: is this gRefCOCO or Ref-ZOM?"
+            f"Ref {shorten(record.get('ref_id'))} should have one annotation as 'ann_id', not "
+            f"{shorten(record.get('ann_id'))}: is this gRefCOCO or Ref-ZOM?"
         )
     return ids

@@ -12,7 +12,7 @@ from tris.data.prepare.photographs import Size
 from tris.data.prepare.release import Draft, Log, take
 from tris.data.prepare.sentences import read_sentences
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Record = Mapping[str, Any]
 COCO_FOLDERS = ("train2014", "val2014", "trainval2014", "images/mscoco/images/train2014")
@@ -85,12 +85,13 @@ class ReferringRelease:
         if annotation.get("image_id") != image_id:
             raise InputError(
                 f"{name} is about image {image_id}, but its annotation {key} about image "
-                f"{annotation.get('image_id')}: the files belong to different versions."
+                f"{shorten(annotation.get('image_id'))}: the files belong to different versions."
             )
         return annotation
 
     def _category(self, annotations: Sequence[Record]) -> str:
-        names = (self.instances.categories.get(each.get("category_id", 0)) for each in annotations)
+        keys = (each.get("category_id") for each in annotations)
+        names = (self.instances.categories.get(key) for key in keys if isinstance(key, int))
         return ", ".join(dict.fromkeys(name for name in names if name))
 
 
@@ -148,11 +149,13 @@ def list_object_ids(record: Record) -> tuple[int, ...]:
     given = record.get("ann_id")
     listed = given if isinstance(given, list | tuple) else [] if given is None else [given]
     if not all(isinstance(key, int) for key in listed):
-        raise InputError(f"{_name(record)} should have integers as 'ann_id', not {given!r:.80}.")
+        raise InputError(f"{_name(record)} should have integers as 'ann_id', not {shorten(given)}.")
     if set(listed) == {-1}:
         return ()
     if -1 in listed:
-        raise InputError(f"{_name(record)} has -1 (no target) beside real annotations: {given}.")
+        raise InputError(
+            f"{_name(record)} has -1 (no target) beside real annotations: {shorten(given)}."
+        )
     return tuple(dict.fromkeys(listed))
 
 
@@ -163,4 +166,4 @@ def split_names(split: str) -> tuple[str, ...]:
 
 
 def _name(record: Record) -> str:
-    return f"Ref {record.get('ref_id')}"
+    return f"Ref {shorten(record.get('ref_id'))}"

@@ -13,7 +13,7 @@ from tris.data.masks import Overlap
 from tris.data.prepare.pickles import load_plain_pickle
 from tris.data.prepare.refer import find_file
 from tris.data.prepare.referring import ReferringRelease, list_object_ids, read_referring
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 
 def read_refzom(*, source: Path, overlapping_polygons: Overlap = "union") -> ReferringRelease:
@@ -45,7 +45,8 @@ def _object_ids(record: Mapping[str, Any]) -> tuple[int, ...]:
     ids = list_object_ids(record)
     if not ids:
         raise InputError(
-            f"Ref {record.get('ref_id')} has source {record.get('source', 'one')!r} but no "
+            f"Ref {shorten(record.get('ref_id'))} has source "
+            f"{shorten(record.get('source', 'one'))} but no "
             "annotation: only 'zero' may have none."
         )
     return ids

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from tris.data.masks import Rle
 from tris.data.prepare.photographs import Size
 from tris.data.referent import Referent
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 Box = tuple[float, float, float, float]
 Draw = Callable[[int, int], tuple[Rle, tuple[Box, ...]]]
@@ -92,4 +92,4 @@ def take(record: Mapping[str, Any], key: str, kind: type[Wanted], *, of: str) ->
         return value
     if value is None and key not in record:
         raise InputError(f"{of} has no {key!r}.")
-    raise InputError(f"{of} should have {kind.__name__} as {key!r}, not {value!r:.80}.")
+    raise InputError(f"{of} should have {kind.__name__} as {key!r}, not {shorten(value)}.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tris.data.prepare.release import Log, clean_text, take
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ def read_sentences(records: Sequence[object], *, of: str, log: Log) -> Sentences
     kept: list[tuple[int, str, str, str]] = []
     for record in records:
         if not isinstance(record, Mapping):
-            raise InputError(f"{of} should have a list of dict as 'sentences', not {record!r:.80}.")
+            raise InputError(
+                f"{of} should have a list of dict as 'sentences', not {shorten(record)}."
+            )
         expression_id = take(record, "sent_id", int, of=f"A sentence of {of}")
         cleaned, raw = _texts(record, of=f"Sentence {expression_id} of {of}")
         if cleaned:
@@ -48,6 +50,6 @@ def _texts(record: Mapping[str, Any], *, of: str) -> tuple[str, str]:
     texts = {key: record.get(key) or "" for key in ("sent", "raw")}
     for key, text in texts.items():
         if not isinstance(text, str):
-            raise InputError(f"{of} should have text as {key!r}, not {text!r:.80}.")
+            raise InputError(f"{of} should have text as {key!r}, not {shorten(text)}.")
     cleaned, raw = clean_text(texts["sent"]), clean_text(texts["raw"])
     return cleaned or raw.lower(), raw or cleaned
