@@ -55,7 +55,7 @@ def test_tris_numbers_equal_those_of_the_released_evaluator(tris, stage):
     rows = _rows(
         masks,
         inputs["gt"],
-        point=[find_peak(response) for response in responses],
+        point=[find_peak(response, rule="peak_normalised") for response in responses],
         boxes=[[(x1, y1, x2 - x1, y2 - y1)] for x1, y1, x2, y2 in inputs["box"].tolist()],
     )
     metrics = compute_metrics(rows, protocol=PROTOCOLS["tris"])

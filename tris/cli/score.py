@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
     """Run `tris score` with the words that follow it on the command line."""
     options = tyro.cli(ScoreOptions, args=arguments, prog="tris score")
     protocol = _find_protocol(options)
+    if options.json is not None:
+        _check_target(options.json)
     index = open_index(options.index, options.split)
     scorer = Scorer(index, protocol=protocol, resolution=options.resolution)
     for number, prediction in tqdm(
@@ -126,8 +128,14 @@ def _show(report: dict[str, Any], metrics: dict[str, float], options: ScoreOptio
         console.print(groups_table(report["by_type"], title="by type of expression"))
 
 
-def _write_json(path: Path, report: dict[str, Any]) -> None:
+def _check_target(path: Path) -> None:
+    """Find out before scoring, not after it, whether the figures can be written."""
+    if path.is_dir():
+        raise InputError(f"--json {path} is a folder: give the file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write_json(path: Path, report: dict[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
     partial.replace(path)

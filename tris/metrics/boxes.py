@@ -116,7 +116,7 @@ def _boxes_of_contours(
     x, y, width, height = rectangles.T
     sums = cv2.integral(kept, sdepth=cv2.CV_64F)
     mass = sums[y + height, x + width] - sums[y, x + width] - sums[y + height, x] + sums[y, x]
-    scores = mass / (width * height) / full
+    scores = mass * (255 // full) / (width * height) / 255
     x, y = x + offset[0], y + offset[1]
     as_if_corners = torch.from_numpy(np.stack([x, y, width, height], axis=1)).float()
     order = nms(as_if_corners, torch.from_numpy(scores).float(), NMS_THRESHOLD).tolist()

@@ -82,7 +82,7 @@ def count_predictions(
             expression_id=prediction.referent.expression_ids[prediction.position],
             referent_id=prediction.referent.referent_id,
             is_no_target=prediction.referent.is_no_target,
-            point=find_peak(prediction.response),
+            point=find_peak(prediction.response, rule=protocol.mask_rule),
             boxes=prediction.referent.boxes,
             with_generated_boxes=with_generated_boxes,
         )

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from tris.metrics.point import normalise_by_peak
 from tris.metrics.protocols import MaskRule
 from tris.metrics.scoring import Scored, weighted_mean
 
@@ -20,7 +21,7 @@ def mask_from_response(
     lies below -1e-5, dividing by it flips every sign and the whole image becomes foreground.
     """
     if rule == "peak_normalised":
-        return np.asarray(response / (response.max() + 1e-5) > 1e-9)
+        return np.asarray(normalise_by_peak(response) > 1e-9)
     return np.asarray(response > 0)
 
 

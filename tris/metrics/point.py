@@ -5,15 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from tris.metrics.protocols import MaskRule
 from tris.metrics.scoring import Scored, weighted_mean
 
 Number = int | float
 
 
-def find_peak(response: Float[np.ndarray, "height width"]) -> tuple[int, int]:
-    """Return column and row of the highest response; the first in reading order wins ties."""
+def find_peak(
+    response: Float[np.ndarray, "height width"], *, rule: MaskRule = "above_zero"
+) -> tuple[int, int]:
+    """Return column and row of the highest response; the first in reading order wins ties.
+
+    Released TRIS (``peak_normalised``) looks after dividing by the maximum: where that lies below
+    -1e-5 every sign flips, and the peak is the lowest response.
+    """
+    if rule == "peak_normalised":
+        response = normalise_by_peak(response)
     row, column = np.unravel_index(int(np.argmax(response)), response.shape)
     return int(column), int(row)
+
+
+def normalise_by_peak(
+    response: Float[np.ndarray, "height width"],
+) -> Float[np.ndarray, "height width"]:
+    """Divide by (the maximum + 1e-5), as released TRIS does before anything else."""
+    return np.asarray(response / (response.max() + 1e-5))
 
 
 def is_in_a_box(x: int, y: int, boxes: Sequence[tuple[Number, Number, Number, Number]]) -> bool:

@@ -1,14 +1,13 @@
 """Predictions that anyone made: JSON Lines, one object per expression, read one at a time."""
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tris.data.masks import check_rle
-from tris.errors import InputError
+from tris.errors import InputError, shorten
 from tris.metrics.rle import Rle
 
 
@@ -48,13 +47,18 @@ def read_predictions(path: Path) -> Iterator[tuple[int, Prediction]]:
         raise InputError(f"{path} is a folder: give a predictions file (JSON Lines).") from error
 
 
+_GZIP = b"\x1f\x8b"
+
+
 def _read_line(line: bytes, *, at: str) -> Prediction:
     try:
         fields = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{at}: not JSON ({error}); write one object per line.") from error
+    except (ValueError, RecursionError) as error:
+        is_packed = line.startswith(_GZIP)
+        problem = "packed with gzip; unpack it first" if is_packed else f"not JSON ({error})"
+        raise InputError(f"{at}: {problem}; write one object per line.") from error
     if not isinstance(fields, dict):
-        raise InputError(f"{at}: an object was wanted, not {_short(fields)}.")
+        raise InputError(f"{at}: an object was wanted, not {shorten(fields)}.")
     try:
         return parse_prediction(fields)
     except InputError as error:
@@ -72,7 +76,7 @@ def parse_prediction(fields: dict[str, Any]) -> Prediction:
     mask = None if fields["mask"] is None else check_rle(fields["mask"])
     no_target = fields.get("no_target", mask is None)
     if not isinstance(no_target, bool):
-        raise InputError(f'"no_target" must be true or false, not {_short(no_target)}.')
+        raise InputError(f'"no_target" must be true or false, not {shorten(no_target)}.')
     referent_id = fields.get("ref_id")
     return Prediction(
         expression_id=_whole_number("expression_id", fields.get("expression_id")),
@@ -85,7 +89,7 @@ def parse_prediction(fields: dict[str, Any]) -> Prediction:
 
 def _whole_number(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
-        raise InputError(f'"{name}" must be a whole number, not {_short(value)}.')
+        raise InputError(f'"{name}" must be a whole number, not {shorten(value)}.')
     return value
 
 
@@ -93,11 +97,11 @@ def _point(value: object) -> tuple[float, float] | None:
     if value is None:
         return None
     match value:
-        case [int() | float() as x, int() | float() as y] if math.isfinite(x) and math.isfinite(y):
+        case [x, y] if _is_place(x) and _is_place(y):
             return float(x), float(y)
-    raise InputError(f'"point" must be [x, y] in original pixels, not {_short(value)}.')
+    raise InputError(f'"point" must be [x, y] in original pixels, not {shorten(value)}.')
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _is_place(value: object) -> bool:
+    """Say whether this is a number that an image could have; integers of JSON have no end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9

@@ -40,7 +40,9 @@ _ALSO_CALLED = {
 
 def metrics_table(metrics: Mapping[str, float], *, title: str, caption: str | None = None) -> Table:
     """Return the metrics two by two, the two IoUs side by side; percent."""
-    table = Table(title=title, caption=caption, box=box.SIMPLE, pad_edge=False)
+    table = Table(
+        title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for side in ("left", "right"):
         table.add_column("metric" if side == "left" else "", no_wrap=True)
         table.add_column("%", justify="right", no_wrap=True)

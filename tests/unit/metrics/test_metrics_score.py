@@ -1,8 +1,11 @@
+import gzip
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tris.cli.score import main
 from tris.data.index import IndexWriter, Referent, open_index
@@ -11,6 +14,7 @@ from tris.errors import InputError
 from tris.metrics.predictions import read_predictions
 from tris.metrics.protocols import PROTOCOLS
 from tris.metrics.scorer import Scorer
+from tris.metrics.table import _PAIRS, metrics_table
 
 HEIGHT, WIDTH = 12, 16
 PERFECT = {"mean_iou", "overall_iou", "precision_at_90", "box_accuracy", "box_mean_iou"}
@@ -270,3 +274,45 @@ def test_a_refused_file_leaves_earlier_scores_as_they_were(score, refusal, tmp_p
     refusal(oracle()[1:])
     assert (tmp_path / "scores.json").read_text() == before
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"expression_id": 1' + "0" * 5000 + ', "mask": null}',
+        '{"expression_id": 10, "mask": null, "point": [1' + "0" * 400 + ", 0]}",
+        '{"expression_id": 10, "mask": null, "point": [true, false]}',
+        '{"expression_id": 10, "mask": {"size": [12, 16], "counts": "' + "o" * 999 + '"}}',
+    ],
+    ids=["id of 5000 digits", "point of 400 digits", "point of booleans", "run without end"],
+)
+def test_a_line_with_impossible_values_is_named(tmp_path, line):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"predictions.jsonl, line 1: ") as caught:
+        list(read_predictions(path))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_packed_file_is_told_from_a_broken_one(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(gzip.compress(b"{}\n"))
+    with pytest.raises(InputError, match="unpack it first"):
+        list(read_predictions(path))
+
+
+def test_a_folder_as_json_is_refused_before_scoring(index, tmp_path, capsys):
+    arguments = ["--index", str(index), "--split", "val", "--predictions", "not looked at"]
+    with pytest.raises(SystemExit) as leaving:
+        main([*arguments, "--json", str(tmp_path)])
+    assert leaving.value.code == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_no_figure_of_the_table_is_cut_on_a_terminal_of_80_columns():
+    names = [name for pair in _PAIRS for name in pair if name]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(metrics_table(dict.fromkeys(names, 1.0), title="all"))
+    text = console.export_text()
+    assert text.count("100.00") == len(names)
+    assert "…" not in text
