@@ -35,3 +35,7 @@ def _usage() -> str:
     return "\n".join(
         ["usage: tris COMMAND ...", "", *lines, "", "tris COMMAND --help lists its options."]
     )
+
+
+if __name__ == "__main__":
+    main()
