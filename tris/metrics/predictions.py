@@ -97,11 +97,11 @@ def _point(value: object) -> tuple[float, float] | None:
     if value is None:
         return None
     match value:
-        case [x, y] if _is_place(x) and _is_place(y):
+        case [int() | float() as x, int() | float() as y] if _is_place(x) and _is_place(y):
             return float(x), float(y)
     raise InputError(f'"point" must be [x, y] in original pixels, not {shorten(value)}.')
 
 
-def _is_place(value: object) -> bool:
-    """Say whether this is a number that an image could have; integers of JSON have no end."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+def _is_place(value: float) -> bool:
+    """Say whether an image could have this pixel; JSON's integers have no end, and NaN is one."""
+    return not isinstance(value, bool) and abs(value) < 1e9
