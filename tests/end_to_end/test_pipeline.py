@@ -126,5 +126,6 @@ def test_tris_predict_answers_with_the_model_of_either_stage(finished_run, tmp_p
         "--expression", "the red circle", "--out", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    suffixes = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert {".png", ".json"} <= suffixes
+    (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert {"mask", "point", "no_target"} <= set(json.loads(line))
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
