@@ -102,6 +102,6 @@ def _point(value: object) -> tuple[float, float] | None:
     raise InputError(f'"point" must be [x, y] in original pixels, not {shorten(value)}.')
 
 
-def _is_place(value: float) -> bool:
+def _is_place(value: int | float) -> bool:
     """Say whether an image could have this pixel; JSON's integers have no end, and NaN is one."""
     return not isinstance(value, bool) and abs(value) < 1e9
