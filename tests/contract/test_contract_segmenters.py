@@ -220,7 +220,7 @@ class TestLoss:
         batch = make_batch(segmenter)
         optimizer = torch.optim.Adam([p for p in segmenter.parameters() if p.requires_grad], 3e-3)
         losses = []
-        for _ in range(12):
+        for _ in range(30):
             loss = total(segmenter.loss(segmenter(batch), batch))
             optimizer.zero_grad()
             loss.backward()

@@ -75,13 +75,13 @@ def _files(root: Path) -> Path:
 
 
 def test_a_photograph_that_the_list_lacks_is_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="Task 12__900 has a photograph that"):
+    with pytest.raises(InputError, match="Task '12__900' has a photograph that"):
         prepare(tmp_path, TASK, [{**PHOTOGRAPH, "image_id": 13}])
 
 
 @pytest.mark.parametrize("polygons", [[[[1, 2, 3]]], [[["ab"]]], [[5]], [5]])
 def test_polygons_of_another_nesting_are_refused(tmp_path: Path, polygons: list):
-    with pytest.raises(InputError, match="Task 12__900"):
+    with pytest.raises(InputError, match="Task '12__900'"):
         prepare(tmp_path, {**TASK, "Polygons": polygons})
 
 
