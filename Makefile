@@ -61,7 +61,7 @@ golden: .venv/installed  ## compare with the numbers of the released implementat
 
 bench: .venv/installed  ## the benchmarks, in small
 	@$(BIN)/python benchmarks/index.py --scale 0.01
-	@$(BIN)/python benchmarks/score.py --scale 0.01
+	@$(BIN)/python benchmarks/score.py --scale 0.05
 	@$(BIN)/python benchmarks/prms.py
 
 clean:  ## remove caches; runs and .venv stay

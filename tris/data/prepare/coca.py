@@ -71,6 +71,8 @@ def category_sentence(folder: str) -> str:
 def read_mask_file(path: Path, height: int, width: int) -> Rle:
     """Return the mask in a picture: grey over 127 is foreground (soft edges are cut there).
 
+    A picture without any value above 1 is one of 0 and 1: there 1 is foreground.
+
     Raises:
         InputError: If it cannot be read, or has another size than its photograph.
     """
@@ -84,7 +86,7 @@ def read_mask_file(path: Path, height: int, width: int) -> Rle:
             f"The mask {path} is {values.shape[1]} x {values.shape[0]} pixels, its photograph "
             f"{width} x {height}."
         )
-    return encode_mask(values > 127)
+    return encode_mask(values > (127 if values.max(initial=0) > 1 else 0))
 
 
 def draw_mask_file(path: Path, height: int, width: int) -> tuple[Rle, tuple[Box, ...]]:
