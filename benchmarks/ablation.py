@@ -114,23 +114,22 @@ def run_stage(stage: str, folder: Path, settings: dict[str, str]) -> None:
 
 
 def make_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Return Markdown: mean and spread (standard deviation) over the seeds, percent."""
+    """Return Markdown, percent: mean and, of several seeds, standard deviation."""
     lines = [
-        "| stage 1 | " + " | ".join(title for *_, title in COLUMNS) + " |",
-        "|---|" + "---|" * len(COLUMNS),
+        "| stage 1 | seeds | " + " | ".join(title for *_, title in COLUMNS) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
     ]
     for name in ROWS:
         if name in results:
             seeds = list(results[name].values())
             cells = [_cell([seed[f"{s}.{key}"] for seed in seeds]) for s, key, _ in COLUMNS]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _cell(values: Sequence[float]) -> str:
-    mean = 100 * statistics.mean(values)
-    spread = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{mean:.1f} ± {spread:.1f}"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":
