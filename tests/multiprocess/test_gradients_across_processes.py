@@ -111,5 +111,6 @@ def test_two_processes_have_the_gradients_of_one(kind: str, tmp_path: Path):
     assert set(together) == set(alone)
     assert len(alone) > 40
     for name, gradient in alone.items():
-        scale = gradient.norm().clamp(min=1e-9)
+        # Biases in front of an instance norm have no gradient but rounding, about 1e-14.
+        scale = gradient.norm().clamp(min=1e-6)
         assert float((together[name] - gradient).norm() / scale) <= 1e-5, name
