@@ -18,7 +18,7 @@ from stages.train_segmenter import segment
 from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
 from tris.config import to_json
 from tris.data.images import read_photograph
-from tris.data.index import Index, Referent, open_index
+from tris.data.index import Index, Referent, expression_types, open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import build_tokenizer
 from tris.data.transforms import to_original
@@ -29,7 +29,6 @@ from tris.metrics.evaluator import (
     NumberedBatch,
     Prediction,
     count_predictions,
-    expression_types,
     predict_split,
 )
 from tris.metrics.gather import gather_rows

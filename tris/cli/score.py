@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from tqdm import tqdm
 
-from tris.data.index import Index, open_index
+from tris.data.index import expression_types, open_index
 from tris.errors import InputError, exits_cleanly
 from tris.metrics.predictions import read_predictions
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"{options.predictions}, line {number}: {error}") from error
     num_missing = _handle_missing(scorer, options)
     report = _report(scorer, options, num_missing)
-    groups = _types(index) if options.by_type else {}
+    groups = expression_types(index) if options.by_type else {}
     if groups:
         report["by_type"] = compute_by_group(scorer.rows(), groups, protocol=protocol)
     _show(report, scorer.metrics(), options)
@@ -101,17 +101,6 @@ def _report(scorer: Scorer, options: ScoreOptions, num_missing: int) -> dict[str
         "num_expressions": len(scorer.rows()),
         "num_missing": num_missing,
         "num_extra": scorer.num_extra,
-    }
-
-
-def _types(index: Index) -> dict[int, str]:
-    return {
-        expression_id: kind
-        for referent in index
-        for expression_id, kind in zip(
-            referent.expression_ids, referent.expression_types, strict=False
-        )
-        if kind
     }
 
 

@@ -114,6 +114,18 @@ def open_index(directory: Path | str, split: str) -> Index:
     return Index(directory, split, manifest)
 
 
+def expression_types(index: Index) -> dict[int, str]:
+    """Return the type of every expression that has one."""
+    return {
+        expression_id: kind
+        for referent in index
+        for expression_id, kind in zip(
+            referent.expression_ids, referent.expression_types, strict=False
+        )
+        if kind
+    }
+
+
 def _map_batches(path: Path) -> list[Any]:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:

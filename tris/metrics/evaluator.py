@@ -89,15 +89,3 @@ def count_predictions(
         for prediction in predictions
     ]
     return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
-
-
-def expression_types(index: Index) -> dict[int, str]:
-    """Return the type of every expression that has one."""
-    return {
-        expression_id: kind
-        for referent in index
-        for expression_id, kind in zip(
-            referent.expression_ids, referent.expression_types, strict=False
-        )
-        if kind
-    }
