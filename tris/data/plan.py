@@ -14,15 +14,24 @@ from tris.errors import InputError
 
 
 class Item(NamedTuple):
-    """One expression of a batch.
+    """One sample of a batch: an expression of the split, or something made of several.
 
     Attributes:
         expression: Running number in the split.
         epoch: Of training; fixes the random choices that go with the expression.
+        sentence: What is read in place of the expression's own words.
+        image_row: Row of the index whose photograph is looked at; None = the expression's own.
+        target_rows: Rows (of that photograph) whose masks together are the target; none of them =
+            no target; None = the expression's own.
+        group: Number of the image group, for group-wise segmenters.
     """
 
     expression: int
     epoch: int = 0
+    sentence: str | None = None
+    image_row: int | None = None
+    target_rows: tuple[int, ...] | None = None
+    group: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From the index to samples, one expression each."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from tris.data.tokens import Tokenizer, text_id
 from tris.data.transforms import PhotographReader, fit_size, to_target
 from tris.errors import InputError
 
+NO_SINGLE_REFERENT = -1
+"""``referent_id`` of a sample whose target is not that of the expression's own referent."""
+
 
 @runtime_checkable
 class LabelSource(Protocol):
@@ -35,7 +38,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
     """The expressions of one split, by running number.
 
     Masks are touched only where ``targets="truth"`` asks for them. A referent without a label has
-    a target of `IGNORE_INDEX` alone.
+    a target of `IGNORE_INDEX` alone; where several make a target, one without is enough.
     """
 
     def __init__(
@@ -84,69 +87,71 @@ class ExpressionDataset(Dataset[ExpressionSample]):
     def __getitems__(self, items: Sequence[Item | int]) -> list[ExpressionSample]:
         """Return several; every photograph and label is read once for all its expressions."""
         images: dict[int, Float[Tensor, "3 height width"]] = {}
-        targets: dict[int, UInt8[Tensor, "height width"] | None] = {}
+        targets: dict[tuple[int, ...], UInt8[Tensor, "height width"] | None] = {}
         places = [self._place(item) for item in items]
-        tokens = self._tokens(places)
-        for row, _, _ in places:
-            referent = self._referents[row]
-            if referent.image_id not in images:
-                images[referent.image_id] = self._reader.read(referent)
-            if row not in targets:
-                targets[row] = self._target(referent)
+        tokens = self.tokenizer([place.sentence for place in places])
+        for place in places:
+            shown = self._referents[place.image_row]
+            if shown.image_id not in images:
+                images[shown.image_id] = self._reader.read(shown)
+            if place.sources not in targets:
+                targets[place.sources] = self._target(shown, place.target_rows)
         samples = [
-            self._sample(row, position, images, targets[row], ids, mask)
-            for (row, position, _), ids, mask in zip(places, *tokens, strict=True)
+            self._sample(place, images, targets[place.sources], ids, mask)
+            for place, ids, mask in zip(places, *tokens, strict=True)
         ]
         return self._add_negatives(samples, places)
 
-    def _place(self, item: Item | int) -> tuple[int, int, int]:
-        """Return row, position within the row and epoch."""
-        expression, epoch = item if isinstance(item, Item) else Item(item)
-        return (*self.index.expression_row(expression), epoch)
-
-    def _tokens(
-        self, places: Sequence[tuple[int, int, int]]
-    ) -> tuple[Int[Tensor, "expr tokens"], Bool[Tensor, "expr tokens"]]:
-        return self.tokenizer([self._sentence(row, position) for row, position, _ in places])
-
-    def _sentence(self, row: int, position: int) -> str:
-        return choose_text(self._referents[row], self._text)[position]
+    def _place(self, item: Item | int) -> "_Place":
+        item = item if isinstance(item, Item) else Item(item)
+        row, position = self.index.expression_row(item.expression)
+        own = choose_text(self._referents[row], self._text)[position]
+        return _Place(
+            row=row,
+            position=position,
+            epoch=item.epoch,
+            sentence=own if item.sentence is None else item.sentence,
+            image_row=row if item.image_row is None else item.image_row,
+            target_rows=(row,) if item.target_rows is None else item.target_rows,
+            group=item.group,
+        )
 
     def _sample(
         self,
-        row: int,
-        position: int,
+        place: "_Place",
         images: dict[int, Float[Tensor, "3 height width"]],
         target: UInt8[Tensor, "height width"] | None,
         token_ids: Int[Tensor, "tokens"],
         token_mask: Bool[Tensor, "tokens"],
     ) -> ExpressionSample:
-        referent = self._referents[row]
-        original_size = (referent.height, referent.width)
+        referent, shown = self._referents[place.row], self._referents[place.image_row]
+        original_size = (shown.height, shown.width)
+        is_one_referent = place.target_rows == (place.row,)
         return ExpressionSample(
-            image=images[referent.image_id],
-            image_id=referent.image_id,
+            image=images[shown.image_id],
+            image_id=shown.image_id,
             original_size=original_size,
             content_size=fit_size(original_size, self.spec),
             token_ids=token_ids,
             token_mask=token_mask,
-            referent_id=referent.referent_id,
-            expression_id=referent.expression_ids[position],
-            text_id=text_id(self._sentence(row, position)),
+            referent_id=referent.referent_id if is_one_referent else NO_SINGLE_REFERENT,
+            expression_id=referent.expression_ids[place.position],
+            text_id=text_id(place.sentence),
             target=target,
-            is_no_target=referent.is_no_target,
+            is_no_target=all(self._referents[row].is_no_target for row in place.target_rows),
+            group_index=place.group,
         )
 
     def _add_negatives(
-        self, samples: list[ExpressionSample], places: Sequence[tuple[int, int, int]]
+        self, samples: list[ExpressionSample], places: Sequence["_Place"]
     ) -> list[ExpressionSample]:
         if self._negatives is None:
             return samples
         count = self._negatives.config.count
         sentences = [
             sentence
-            for row, position, epoch in places
-            for sentence in self._negatives.sentences(row, position, epoch=epoch)
+            for place in places
+            for sentence in self._negatives.sentences(place.row, place.position, epoch=place.epoch)
         ]
         ids, mask = (tokens.unflatten(0, (-1, count)) for tokens in self.tokenizer(sentences))
         return [
@@ -154,21 +159,56 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             for i, sample in enumerate(samples)
         ]
 
-    def _target(self, referent: Referent) -> UInt8[Tensor, "height width"] | None:
+    def _target(self, shown: Referent, rows: Sequence[int]) -> UInt8[Tensor, "height width"] | None:
+        """Return the union of the rows' masks in the photograph of ``shown``."""
         if self._targets == "none":
             return None
+        masks = [self._mask(self._referents[row]) for row in rows]
+        if any(mask is None for mask in masks):
+            return torch.full(self.spec.image_size, IGNORE_INDEX, dtype=torch.uint8)
+        nothing = np.zeros((shown.height, shown.width), np.uint8)
+        return to_target(unite([nothing, *(mask for mask in masks if mask is not None)]), self.spec)
+
+    def _mask(self, referent: Referent) -> UInt8[np.ndarray, "height width"] | None:
+        """Return 0, 1 or 255 per original pixel; None where the referent has no label."""
+        if referent.is_no_target:
+            return np.zeros((referent.height, referent.width), np.uint8)
         label = (
             referent.mask
             if isinstance(self._targets, str)
             else self._targets.get(self.index.manifest.dataset, referent.referent_id)
         )
-        if label is None:
-            return torch.full(self.spec.image_size, IGNORE_INDEX, dtype=torch.uint8)
         mask = decode_mask(label) if isinstance(label, dict) else label
-        if mask.shape != (referent.height, referent.width):
+        if mask is not None and mask.shape != (referent.height, referent.width):
             raise InputError(
                 f"The label of referent {referent.referent_id} is {mask.shape[0]} x "
                 f"{mask.shape[1]}, its photograph {referent.height} x {referent.width}: make the "
                 "labels again."
             )
-        return to_target(mask, self.spec)
+        return mask
+
+
+class _Place(NamedTuple):
+    """An `Item` with all its defaults filled in; ``row`` and ``position`` name the expression."""
+
+    row: int
+    position: int
+    epoch: int
+    sentence: str
+    image_row: int
+    target_rows: tuple[int, ...]
+    group: int
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """What the target depends on."""
+        return (self.image_row, *self.target_rows)
+
+
+def unite(
+    masks: Sequence[UInt8[np.ndarray, "height width"]],
+) -> UInt8[np.ndarray, "height width"]:
+    """Return 1 where any mask is 1, else `IGNORE_INDEX` where any is that, else 0."""
+    stacked = np.stack(masks)
+    unsure = (stacked == IGNORE_INDEX).any(axis=0) * np.uint8(IGNORE_INDEX)
+    return np.where((stacked == 1).any(axis=0), np.uint8(1), unsure).astype(np.uint8)

@@ -11,7 +11,7 @@ from tris.data.masks import decode_mask
 from tris.data.negatives import NegativeSampler, NegativesConfig
 from tris.data.plan import BatchPlan, Item, PlanConfig, evaluation_batches
 from tris.data.recent import RecentReferents
-from tris.data.samples import ExpressionDataset
+from tris.data.samples import NO_SINGLE_REFERENT, ExpressionDataset, unite
 from tris.data.tokens import build_tokenizer, text_id
 from tris.data.transforms import to_target
 from tris.errors import InputError
@@ -307,3 +307,49 @@ class TestLoader:
         )
         with pytest.raises(InputError, match=r"^The label of referent \d+ is 5 x 5.*again\.$"):
             list(loader)
+
+
+class TestMadeOfSeveral:
+    def test_an_item_may_bring_its_own_words(self, train_index, spec, words):
+        dataset = ExpressionDataset(train_index, spec, words)
+        sample = dataset[Item(3, sentence="the red star and the blue ring")]
+        assert sample.text_id == text_id("the red star and the blue ring")
+        assert torch.equal(sample.token_ids, words(["the red star and the blue ring"])[0][0])
+        assert sample.expression_id == dataset[3].expression_id
+        assert sample.referent_id == dataset[3].referent_id
+
+    def test_the_target_of_two_referents_is_the_union_of_theirs(self, train_index, spec, words):
+        dataset = ExpressionDataset(train_index, spec, words, targets="truth")
+        first, second = dataset[0], dataset[train_index.first_expression(1)]
+        assert first.image_id == second.image_id
+        both = dataset[Item(0, target_rows=(0, 1))]
+        assert torch.equal(both.target, first.target | second.target)
+        assert both.target.sum() > first.target.sum()
+        assert both.referent_id == NO_SINGLE_REFERENT
+        assert not both.is_no_target
+
+    def test_a_sentence_may_look_at_another_photograph_and_find_nothing(
+        self, train_index, spec, words
+    ):
+        dataset = ExpressionDataset(train_index, spec, words, targets="truth")
+        row = next(r for r in range(9) if train_index[r].image_id != train_index[0].image_id)
+        sample = dataset[Item(0, image_row=row, target_rows=(), group=7)]
+        shown = dataset[train_index.first_expression(row)]
+        assert sample.image_id == shown.image_id
+        assert torch.equal(sample.image, shown.image)
+        assert sample.target.sum() == 0
+        assert sample.is_no_target
+        assert sample.group_index == 7
+
+    def test_a_missing_label_among_several_is_ignored_whole(self, train_index, spec, words):
+        dataset = ExpressionDataset(train_index, spec, words, targets=Labels())
+        rows = tuple(
+            next(r for r in range(9) if train_index[r].referent_id % 2 == odd) for odd in (0, 1)
+        )
+        sample = dataset[Item(0, target_rows=rows)]
+        assert (sample.target == IGNORE_INDEX).all()
+
+    def test_sure_foreground_wins_over_ignored_pixels(self):
+        one = np.array([[0, 1, IGNORE_INDEX, IGNORE_INDEX]], np.uint8)
+        two = np.array([[0, IGNORE_INDEX, 0, 1]], np.uint8)
+        assert unite([one, two]).tolist() == [[0, 1, IGNORE_INDEX, 1]]

@@ -50,7 +50,8 @@ def score_in_two_processes(path):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_print_the_numbers_of_one_for_every_length_and_batch(tmp_path):
+def test_two_processes_print_the_numbers_of_one_for_every_length_and_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Accelerate warns where it has to choose
     path = tmp_path / "found.json"
     debug_launcher(score_in_two_processes, (path,), num_processes=2)
     found = json.loads(path.read_text())
