@@ -60,8 +60,13 @@ class WandbRun(Protocol):
 
 
 def find_mode() -> Mode:
-    """Return how W&B may run: as ``WANDB_MODE`` says, and offline unless somebody is logged in."""
+    """Return how W&B may run: as ``WANDB_MODE`` says, and offline unless somebody is logged in.
+
+    An empty ``WANDB_MODE`` counts as none and is taken away: W&B itself would stumble over it.
+    """
     asked = os.environ.get("WANDB_MODE", "").lower()
+    if not asked:
+        os.environ.pop("WANDB_MODE", None)
     if asked == "disabled":
         return "disabled"
     if asked in ("offline", "dryrun"):

@@ -261,6 +261,13 @@ def test_asking_for_online_without_a_login_warns_and_stays_offline(monkeypatch, 
     assert "nobody is logged in" in caplog.text
 
 
+def test_an_empty_mode_counts_as_none(accelerator, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "")
+    with start(accelerator, tmp_path) as tracker:
+        tracker.log_metrics({"val/mean_iou": 0.5}, step=1)
+    assert offline_runs(tmp_path)
+
+
 def test_the_mode_of_the_environment_is_respected(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_MODE", "offline")
