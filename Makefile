@@ -4,6 +4,7 @@ SEGMENTER ?= tris
 RUN       ?= runs/$(CONFIG)
 NPROC     ?= 1
 DATA      ?=
+ROUNDS    ?=
 ARGS      ?=
 PYTHON    ?= python3
 
@@ -13,7 +14,8 @@ export PYTHONPATH := $(CURDIR)
 
 BIN      := .venv/bin
 SETTINGS := --config configs/$(CONFIG).py --segmenter configs/segmenter/$(SEGMENTER)_$(CONFIG).py \
-            --run $(RUN) $(if $(DATA),--data $(DATA)) $(ARGS)
+            --run $(RUN) $(if $(DATA),--data $(DATA)) \
+            $(if $(ROUNDS),--self-training.rounds=$(ROUNDS)) $(ARGS)
 LAUNCH   := $(BIN)/python -m stages.launch --nproc $(NPROC)
 
 .PHONY: stage1 stage2 ceiling evaluate report demo test test-fast check golden bench clean help
@@ -25,13 +27,15 @@ stage1: .venv/installed  ## prepare the data, train the response maps (and, for 
 	@$(LAUNCH) stages/pretrain_clip.py $(SETTINGS)
 	@$(LAUNCH) stages/train_response.py $(SETTINGS)
 
-stage2: .venv/installed  ## make the labels if they are missing or stale, train a segmenter, evaluate
+stage2: .venv/installed  ## make the labels if they are missing or stale, train a segmenter, ROUNDS times, evaluate
 	@$(LAUNCH) stages/make_pseudo_labels.py --replace $(SETTINGS)
 	@$(LAUNCH) stages/train_segmenter.py $(SETTINGS)
+	@$(LAUNCH) stages/self_train.py --replace $(SETTINGS)
 	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
 
 ceiling: .venv/installed  ## train the same segmenter on annotated masks, for comparison
 	@$(LAUNCH) stages/train_segmenter.py --ceiling $(SETTINGS)
+	@$(LAUNCH) stages/self_train.py --ceiling $(SETTINGS)
 	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
 
 evaluate: .venv/installed  ## score every step of a run
@@ -69,7 +73,7 @@ clean:  ## remove caches; runs and .venv stay
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 help:  ## this text
-	@echo "make TARGET [CONFIG=$(CONFIG)] [SEGMENTER=$(SEGMENTER)] [RUN=$(RUN)] [NPROC=$(NPROC)] [DATA=folder] [ARGS=--field.name=value]"
+	@echo "make TARGET [CONFIG=$(CONFIG)] [SEGMENTER=$(SEGMENTER)] [RUN=$(RUN)] [NPROC=$(NPROC)] [DATA=folder] [ROUNDS=$(ROUNDS)] [ARGS=--field.name=value]"
 	@echo
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */  \1\t/' | expand -t 14
 	@echo

@@ -1,30 +1,27 @@
 """Score every step of a run: baselines, stage-1 maps, PRMS, labels, segmenter, ceiling."""
 
 import functools
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
+from stages.evaluate_labels import evaluate_labels, score_with_crf
 from stages.gallery import Gallery
 from stages.loading import evaluation_loader, make_dataset
-from stages.setup import Stage, find_stage1, load_judge, segmenter_job, start_stage, with_own_clip
+from stages.rounds import earlier_job
+from stages.setup import Stage, find_stage1, segmenter_job, start_stage
 from stages.train_response import respond
 from stages.train_segmenter import segment
 from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
 from tris.config import to_json
-from tris.data.images import read_photograph
-from tris.data.index import Index, Referent, expression_types, open_index
+from tris.data.index import Index, expression_types, open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import build_tokenizer
-from tris.data.transforms import to_original
 from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
-from tris.metrics.counts import count_row
 from tris.metrics.evaluator import (
     NumberedBatch,
     Prediction,
@@ -34,12 +31,8 @@ from tris.metrics.evaluator import (
 from tris.metrics.gather import gather_rows
 from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
-from tris.metrics.rows import merge_rows
 from tris.metrics.summary import compute_by_group, compute_metrics
 from tris.model_directory import PretrainedModel
-from tris.pseudo.label import PseudoLabel
-from tris.pseudo.pool import LabelPool, LabelTask
-from tris.pseudo.selection import ChosenMap, choose_maps
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.tracking.panels import save_gallery
@@ -126,16 +119,30 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
     seen = batches_for(stage, index, network)
     maps = gallery.responses(predict_split(functools.partial(respond, network), seen, index))
     yield "response", gather_rows(count_predictions(maps))
-    yield from evaluate_labels(stage, network, index, gallery)
-    for name, job in (("segmenter", segmenter_job(stage.config)), ("ceiling", "ceiling")):
-        if (stage.folders.model(job) / "config.json").is_file():
-            segmenter = Segmenter.from_pretrained(stage.folders.model(job))
-            segmenter.to(accelerator.device)
-            seen = batches_for(stage, index, segmenter)
-            maps = predict_split(functools.partial(segment, segmenter), seen, index)
-            if name == "segmenter":
-                maps = keep_predictions(stage, gallery.masks(maps), index)
+    seen = batches_for(stage, index, network)
+    yield from evaluate_labels(stage, network, seen, index, gallery=gallery)
+    for name, job in trained_jobs(stage):
+        segmenter = Segmenter.from_pretrained(stage.folders.model(job)).to(accelerator.device)
+        seen = batches_for(stage, index, segmenter)
+        maps = predict_split(functools.partial(segment, segmenter), seen, index)
+        if name == "segmenter":
+            maps = keep_predictions(stage, gallery.masks(maps), index)
+        if name == "segmenter" and stage.config.evaluation.crf:
+            plain, refined = score_with_crf(stage.config, maps, index)
+            yield name, gather_rows(plain)
+            yield "segmenter_crf", gather_rows(refined)
+        else:
             yield name, gather_rows(count_predictions(maps))
+
+
+def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:
+    """Yield the row's name and the job folder of every segmenter that the run has."""
+    last = segmenter_job(stage.config)
+    rounds = range(1, stage.config.self_training.rounds)
+    jobs = [(f"segmenter_round{number}", earlier_job(last, number)) for number in rounds]
+    for name, job in (*jobs, ("segmenter", last), ("ceiling", "ceiling")):
+        if (stage.folders.model(job) / "config.json").is_file():
+            yield name, job
 
 
 def keep_predictions(
@@ -169,70 +176,6 @@ def to_line(prediction: Prediction) -> dict[str, Any]:
         "no_target": False,
         "point": list(find_peak(prediction.response)),
     }
-
-
-def evaluate_labels(
-    stage: Stage, network: ResponseNet, index: Index, gallery: Gallery
-) -> Iterator[tuple[str, Rows]]:
-    """Yield the rows of the maps that PRMS chose, and of the labels made of them.
-
-    All sentences of a referent are credited with the same map, as in the released evaluation.
-    """
-    config = with_own_clip(stage)
-    judge = load_judge(config).to(stage.accelerator.device)
-    seen = batches_for(stage, index, network)
-    chosen = choose_maps(network, judge, config.labels.selection, seen, index)
-    for_maps, for_labels = itertools.tee(chosen)
-    map_rows, label_rows = [], []
-    workers = config.labels.num_workers or torch.get_num_threads()
-    with LabelPool(config.labels.label, workers) as pool:
-        tasks = (to_task(each, index) for each in for_labels)
-        for each, (_, label) in zip(for_maps, pool.refine(tasks), strict=True):
-            map_rows.append(count_predictions(credit_all(each)))
-            label_rows.append(count_label(each.referent, label))
-            gallery.label(each.referent, label)
-    yield "prms", gather_rows(merge_rows(map_rows))
-    yield "labels", gather_rows(merge_rows(label_rows))
-
-
-def to_task(chosen: ChosenMap, index: Index) -> LabelTask:
-    """Return what a label worker needs."""
-    path = index.image_path(chosen.referent)
-    photograph = read_photograph(path, is_turned=chosen.referent.is_turned)
-    return LabelTask(
-        chosen.referent.referent_id, chosen.response_logits, np.array(photograph, np.uint8)
-    )
-
-
-def credit_all(chosen: ChosenMap) -> Iterable[Prediction]:
-    """Return the chosen map as the prediction of each of the referent's sentences."""
-    referent, logits = chosen.referent, torch.from_numpy(chosen.response_logits)
-    size = (referent.height, referent.width)
-    rectified = logits.relu()[None]
-    response = to_original(rectified, size, (logits.shape[0], logits.shape[1]), align_corners=True)[
-        0
-    ].numpy()
-    return [Prediction(referent, position, response) for position in range(len(referent.sentences))]
-
-
-def count_label(referent: Referent, label: PseudoLabel) -> Rows:
-    """Return one row per sentence; ignored pixels are no foreground."""
-    mask = None if label.label is None else (label.label == 1).astype(np.uint8)
-    rows = [
-        count_row(
-            mask,
-            referent.mask,
-            expression_id=expression_id,
-            referent_id=referent.referent_id,
-            size=(referent.height, referent.width),
-            is_no_target=referent.is_no_target,
-            predicted_no_target=False,
-            boxes=referent.boxes,
-            with_generated_boxes=False,
-        )
-        for expression_id in referent.expression_ids
-    ]
-    return np.stack(rows)
 
 
 def load_response(stage: Stage) -> ResponseNet:

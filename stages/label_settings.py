@@ -1,13 +1,23 @@
-"""What the labels of a run depend on: settings, weights, sentences; masks are not among it."""
+"""What the labels of a run depend on: settings, weights, sentences; masks are not among it.
+
+Settings of what is switched off are left out, so that labels made before a switch existed stay
+what they are.
+"""
 
 import hashlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.setup import Stage, find_stage1, load_judge, with_own_clip
 from tris.config import ExperimentConfig, to_json
 from tris.data.index import Index, open_index
+from tris.pseudo.label import LabelConfig
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
+from tris.pseudo.prms import PrmsConfig
+
+WHO_AND_HOW = ("referent_id", "file_name", "expression_ids", "sentences", "raw_sentences")
 
 
 def wanted_labels(stage: Stage) -> LabelSettings:
@@ -17,30 +27,77 @@ def wanted_labels(stage: Stage) -> LabelSettings:
         InputError: If stage 1 has not been run.
     """
     config = with_own_clip(stage)
-    index = open_index(stage.folders.index, config.data.train_split)
     response = find_stage1(stage) / "model.safetensors"
     return LabelSettings(
-        config=to_json(
-            {
-                "selection": config.labels.selection,
-                "label": config.labels.label,
-                "text": config.data.text,
-            }
-        ),
-        weights={"response": digest_of_weights(response), "judge": _digest_of_judge(stage, config)},
-        data={f"{index.manifest.dataset}/{index.split}": digest_of_index(index)},
+        config={
+            "selection": active_selection(config.labels.selection),
+            "label": active_label(config.labels.label),
+            "text": config.data.text,
+        },
+        weights={"response": digest_of_weights(response), "judge": digest_of_judge(stage, config)},
+        data=_training_data(stage, config.labels.label),
     )
 
 
-def digest_of_index(index: Index) -> str:
+def relabelling_settings(stage: Stage, *, number: int, segmenter: Path) -> LabelSettings:
+    """Return what the labels of a later round must have been made with.
+
+    Args:
+        stage: Has the experiment.
+        number: Of the round that learns from them.
+        segmenter: Model directory of the round before.
+
+    Raises:
+        InputError: If there are no weights.
+    """
+    config = stage.config
+    return LabelSettings(
+        config={
+            "round": number,
+            "maps": "mean probability of the segmenter",
+            "label": active_label(config.self_training.label),
+            "text": config.data.text,
+        },
+        weights={"segmenter": digest_of_weights(segmenter)},
+        data=_training_data(stage, config.self_training.label),
+    )
+
+
+def active_selection(selection: PrmsConfig) -> dict[str, Any]:
+    """Return the settings that count."""
+    settings = to_json(selection)
+    if selection.method == "prms":
+        del settings["method"], settings["temperature"]
+    return settings
+
+
+def active_label(label: LabelConfig) -> dict[str, Any]:
+    """Return the settings that count."""
+    settings = to_json(label)
+    if label.competition == "none":
+        del settings["competition"], settings["competing"]
+    return settings
+
+
+def digest_of_index(index: Index, columns: Sequence[str] = WHO_AND_HOW) -> str:
     """Return the SHA-256 of who is referred to where and how."""
     digest = hashlib.sha256()
-    for name in ("referent_id", "file_name", "expression_ids", "sentences", "raw_sentences"):
+    for name in columns:
         digest.update(json.dumps(index.column(name).to_pylist()).encode())
     return digest.hexdigest()
 
 
-def _digest_of_judge(stage: Stage, config: ExperimentConfig[Any]) -> str:
+def _training_data(stage: Stage, label: LabelConfig) -> dict[str, str]:
+    index = open_index(stage.folders.index, stage.config.data.train_split)
+    name = f"{index.manifest.dataset}/{index.split}"
+    digests = {name: digest_of_index(index)}
+    if label.competition == "image" and label.competing.uses_annotation_ids:
+        digests[f"{name}, annotation ids"] = digest_of_index(index, ("annotation_ids",))
+    return digests
+
+
+def digest_of_judge(stage: Stage, config: ExperimentConfig[Any]) -> str:
+    """Return the SHA-256 of the weights of the CLIP that judges."""
     if config.pretrain is not None:
         return digest_of_weights(stage.folders.clip / "model.safetensors")
     return digest_of_weights(load_judge(config).state_dict())

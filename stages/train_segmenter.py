@@ -6,9 +6,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from stages.label_settings import wanted_labels
 from stages.loading import TrainingBatches, make_dataset
-from stages.setup import Stage, find_stage1, segmenter_job, start_stage
+from stages.rounds import (
+    Round,
+    adopt_finished,
+    find_round,
+    is_ceiling,
+    label_settings,
+    make_fingerprint,
+)
+from stages.setup import Stage, find_stage1, start_stage
 from stages.validation import validate
 from tris.batch import Batch
 from tris.config import to_json
@@ -16,7 +23,6 @@ from tris.data.index import open_index
 from tris.data.samples import LabelSource
 from tris.data.tokens import build_tokenizer
 from tris.errors import exits_cleanly
-from tris.pseudo.manifest import digest_of_weights
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
 from tris.tracking.wandb_run import Tracker
@@ -30,41 +36,49 @@ from tris.training.run import TrainingRun
 def main() -> None:
     """Train ``RUN/segmenter/model``; with ``--ceiling`` on annotated masks, ``RUN/ceiling/model``.
 
-    A finished training is left as it is, a begun one goes on.
+    Of several rounds this is the first (`stages.rounds` says where it is trained). A finished
+    training is left as it is, a begun one goes on.
     """
     stage = start_stage(
         "Stage 2: train a segmenter on pseudo-labels; --ceiling: on annotated masks.",
         training="segmenter.training",
         switches=["ceiling"],
     )
-    job = "ceiling" if is_ceiling(stage) else segmenter_job(stage.config)
-    fingerprint = make_fingerprint(stage)
-    if is_finished(stage.folders.job(job), fingerprint):
-        stage.say(f"{stage.folders.model(job)} is there already.")
-    else:
-        train(stage, job, fingerprint)
+    train_round(stage, find_round(stage, 1))
     stage.accelerator.end_training()
 
 
-def train(stage: Stage, job: str, fingerprint: dict[str, Any]) -> None:
+def train_round(stage: Stage, this: Round) -> None:
+    """Train one round where that has not been done."""
+    fingerprint = make_fingerprint(stage, this)
+    adopt_finished(stage, this, fingerprint)
+    if is_finished(stage.folders.job(this.job), fingerprint):
+        stage.say(f"{stage.folders.model(this.job)} is there already.")
+    else:
+        train(stage, this, fingerprint)
+
+
+def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     """Fully supervised training; what it calls truth comes from the label store."""
-    config, experiment, accelerator = stage.config, stage.config.segmenter, stage.accelerator
-    network: Segmenter = network_config(stage).build()
+    config, training, accelerator = stage.config, this.training, stage.accelerator
+    network = start_network(stage, this)
     spec = network.input_spec
     tokenizer = build_tokenizer(spec.tokenizer, assets=network.assets)
     training_index = open_index(
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,
     )
-    training_set = make_dataset(stage, training_index, spec, tokenizer, targets=find_targets(stage))
+    training_set = make_dataset(
+        stage, training_index, spec, tokenizer, targets=find_targets(stage, this)
+    )
     validation_index = open_index(stage.folders.index, config.data.validation_split)
     validation_set = make_dataset(stage, validation_index, spec, tokenizer)
-    batches = TrainingBatches(stage, training_set, experiment.training)
+    batches = TrainingBatches(stage, training_set, training)
     run = TrainingRun(
-        accelerator, network, build_optimizer(network.parameter_groups(), experiment.training),
-        config=experiment.training, total_steps=batches.total_steps,
+        accelerator, network, build_optimizer(network.parameter_groups(), training),
+        config=training, total_steps=batches.total_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        directory=stage.folders.job(job), fingerprint=fingerprint,
+        directory=stage.folders.job(this.job), fingerprint=fingerprint,
     )  # fmt: skip
     delivery = Delivery(run)
     with (
@@ -93,10 +107,10 @@ def train(stage: Stage, job: str, fingerprint: dict[str, Any]) -> None:
         tracker.set_best({f"val/{k}": v for k, v in run.progress.best.items()})
         delivery.finish()
         tracker.log_artifact(
-            stage.folders.model(job), name=f"{job}-{config.group}", type="model",
-            aliases=["best"], used=[] if is_ceiling(stage) else [f"labels-{config.group}:latest"],
+            stage.folders.model(this.job), name=f"{this.name}-{config.group}", type="model",
+            aliases=["best"], used=[] if is_ceiling(stage) else [f"{this.labels_name}:latest"],
         )  # fmt: skip
-    stage.say(f"Stage 2 is done: {stage.folders.model(job)}")
+    stage.say(f"Stage 2 is done: {stage.folders.model(this.job)}")
 
 
 def segment(network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - average or network
@@ -105,12 +119,7 @@ def segment(network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - average or 
     return logits
 
 
-def is_ceiling(stage: Stage) -> bool:
-    """Say whether annotated masks are the targets."""
-    return "ceiling" in stage.switches
-
-
-def find_targets(stage: Stage) -> LabelSource | Literal["truth"]:
+def find_targets(stage: Stage, this: Round) -> LabelSource | Literal["truth"]:
     """Return where targets come from.
 
     Raises:
@@ -118,7 +127,19 @@ def find_targets(stage: Stage) -> LabelSource | Literal["truth"]:
     """
     if is_ceiling(stage):
         return "truth"
-    return open_label_store(stage.folders.labels, expected=wanted_labels(stage))
+    return open_label_store(this.labels, expected=label_settings(stage, this))
+
+
+def start_network(stage: Stage, this: Round) -> Segmenter:
+    """Return what is trained: a new network, or the last round's.
+
+    Raises:
+        InputError: If the last round has not been trained.
+    """
+    if this.start is not None:
+        return Segmenter.from_pretrained(this.start)
+    network: Segmenter = network_config(stage).build()
+    return network
 
 
 def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's config
@@ -134,22 +155,6 @@ def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's confi
     if not (network.starts_from_stage1 or network.has_response_input):
         return network
     return dataclasses.replace(network, stage1_directory=str(find_stage1(stage)))
-
-
-def make_fingerprint(stage: Stage) -> dict[str, Any]:
-    """Return the settings that the delivered weights depend on."""
-    config = stage.config
-    stage1 = stage.folders.model("response") / "model.safetensors"
-    labels = None if is_ceiling(stage) else open_label_store(stage.folders.labels).manifest
-    return to_json(
-        {
-            "seed": config.seed,
-            "data": config.data,
-            "segmenter": config.segmenter,
-            "stage1": digest_of_weights(stage1) if stage1.is_file() else None,
-            "labels": labels.settings if labels else "annotated masks",
-        }
-    )
 
 
 if __name__ == "__main__":

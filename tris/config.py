@@ -20,7 +20,7 @@ from tris.data.masks import Overlap
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
 from tris.errors import InputError
-from tris.pseudo.label import LabelConfig
+from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
 from tris.pseudo.prms import PrmsConfig
 from tris.response.calibration import CalibrationConfig
 from tris.response.classification import ClassificationConfig
@@ -112,7 +112,7 @@ class LabelExperiment:
     """From response maps to the label store.
 
     Attributes:
-        selection: Positive response map selection.
+        selection: From the maps of a referent's sentences to one.
         label: Refinement and thresholds.
         num_workers: Processes that run the CRF, per process; 0 = as many as it has cores.
     """
@@ -120,6 +120,42 @@ class LabelExperiment:
     selection: PrmsConfig = field(default_factory=PrmsConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class SelfTrainingConfig:
+    """Rounds of stage 2 after the first: relabel with the last round's segmenter, train it further.
+
+    Attributes:
+        rounds: Of stage 2 in all; 1 = there is no self-training.
+        steps: Of each later round; None = as the first.
+        learning_rate: Of each later round; None = as the first.
+        label: How a segmenter's map becomes a label.
+    """
+
+    rounds: int = 1
+    steps: int | None = None
+    learning_rate: float | None = None
+    label: LabelConfig = SEGMENTER_LABELS
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.rounds < 1:
+            raise InputError(f"Stage 2 has at least 1 round, not {self.rounds}.")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored besides every step's own output.
+
+    Attributes:
+        crf: Also score the segmenter's masks after a dense CRF, sentence by sentence, as row
+            ``segmenter_crf``; the peak stays the network's.
+        refinement: That CRF; its fields about degenerate labels and competition are not read.
+    """
+
+    crf: bool = False
+    refinement: LabelConfig = SEGMENTER_LABELS
 
 
 @dataclass(frozen=True)
@@ -147,6 +183,8 @@ class ExperimentConfig(Generic[Network]):
         segmenter: Stage 2.
         response: Stage 1.
         labels: Pseudo-labels.
+        self_training: Further rounds of stage 2.
+        evaluation: What is scored at the end.
         pretrain: Stage 0, where no pretrained CLIP can be had.
         seed: Of everything random.
         tracking: Dashboards.
@@ -157,6 +195,8 @@ class ExperimentConfig(Generic[Network]):
     segmenter: SegmenterExperiment[Network]
     response: ResponseExperiment = field(default_factory=ResponseExperiment)
     labels: LabelExperiment = field(default_factory=LabelExperiment)
+    self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pretrain: PretrainConfig | None = None
     seed: int = 0
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -14,6 +14,7 @@ from tris.data.tokens import Tokenizer, build_tokenizer, normalize, text_id
 from tris.data.transforms import fit_size, resize_photograph, to_input, to_original
 from tris.errors import InputError
 from tris.model_directory import PretrainedModel
+from tris.pseudo.label import LabelConfig, make_label
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.pyramid_decoder import resize
@@ -26,7 +27,7 @@ class Prediction:
     """What a network says of one sentence about one photograph, in the photograph's pixels.
 
     Attributes:
-        mask: True = belongs to it: the logit is above 0.
+        mask: True = belongs to it: the logit is above 0, or a CRF says so.
         peak: x, y of the highest logit.
         scores: ``peak``: probability there; ``mask``: mean probability inside the mask (0 where it
             is empty); ``no_target``: probability that nothing fits, where the network has such a
@@ -65,6 +66,7 @@ def predict(
     photograph: Image.Image,
     *,
     expressions: Sequence[str],
+    refinement: LabelConfig | None = None,
 ) -> list[Prediction]:
     """Return one prediction per sentence; the photograph is encoded once for all of them.
 
@@ -73,6 +75,7 @@ def predict(
         tokenizer: The network's own.
         photograph: RGB.
         expressions: At least one.
+        refinement: Sharpens each mask by itself (a dense CRF); peak and scores stay the network's.
 
     Raises:
         InputError: If a sentence has no words.
@@ -86,7 +89,11 @@ def predict(
     )
     absence = None if output.no_target_logit is None else output.no_target_logit.sigmoid().tolist()
     return [
-        _decide(each, None if absence is None else absence[row])
+        _decide(
+            each,
+            None if absence is None else absence[row],
+            mask=each > 0 if refinement is None else _refine(each, photograph, refinement),
+        )
         for row, each in enumerate(logits.numpy())
     ]
 
@@ -141,8 +148,19 @@ def _respond(network: MaskNetwork, batch: Batch) -> SegmenterOutput:
     return SegmenterOutput(resize(output.response_logits[:, None], size)[:, 0], None, {})
 
 
-def _decide(logits: Float[np.ndarray, "height width"], absence: float | None) -> Prediction:
-    mask = logits > 0
+def _refine(
+    logits: Float[np.ndarray, "height width"], photograph: Image.Image, config: LabelConfig
+) -> Bool[np.ndarray, "height width"]:
+    mask: np.ndarray = make_label(logits, np.array(photograph, np.uint8), config) == 1
+    return mask
+
+
+def _decide(
+    logits: Float[np.ndarray, "height width"],
+    absence: float | None,
+    *,
+    mask: Bool[np.ndarray, "height width"],
+) -> Prediction:
     probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
     y, x = divmod(int(logits.argmax()), logits.shape[1])
     scores = {

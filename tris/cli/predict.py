@@ -15,6 +15,7 @@ from tris.cli.inference import Prediction, check_expressions, load_network, pred
 from tris.data.images import read_photograph
 from tris.data.masks import encode_mask
 from tris.errors import InputError, exits_cleanly
+from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
 from tris.tracking.overlays import draw_overlay
 
 
@@ -30,12 +31,16 @@ class PredictArguments:
         image: Photographs.
         expression: Sentences.
         out: Folder for the results.
+        crf: Sharpen each mask, by itself, with a dense CRF.
+        refinement: That CRF. The default suits photographs and a segmenter's probabilities.
     """
 
     model: str
     image: tuple[Path, ...]
     expression: tuple[str, ...]
     out: Path
+    crf: bool = False
+    refinement: LabelConfig = SEGMENTER_LABELS
 
 
 @exits_cleanly
@@ -64,7 +69,10 @@ def _predict_all(wanted: PredictArguments, folder: Path) -> int:
     records: list[dict[str, Any]] = []
     for path in wanted.image:
         photograph = read_photograph(path, is_turned=True)
-        predictions = predict(network, tokenizer, photograph, expressions=wanted.expression)
+        predictions = predict(
+            network, tokenizer, photograph, expressions=wanted.expression,
+            refinement=wanted.refinement if wanted.crf else None,
+        )  # fmt: skip
         for expression, prediction in zip(wanted.expression, predictions, strict=True):
             record = describe(prediction, path, expression, number=len(records))
             _draw(prediction, photograph, folder, record=record)

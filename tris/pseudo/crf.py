@@ -106,7 +106,7 @@ def refine_with_crf(
             f"The CRF needs a map in [0, 1]; this one spans {probability.min()} to "
             f"{probability.max()}: apply an activation or divide by the maximum first."
         )
-    foreground = _unary_probability(probability, config)
+    foreground = foreground_probability(probability, config)
     energy = -np.log(np.stack([1 - foreground, foreground]))
     refined: np.ndarray = infer_dense_crf(energy, image, config)[1]
     return refined
@@ -155,9 +155,10 @@ def infer_dense_crf(
     return refined.reshape(classes, height, width)
 
 
-def _unary_probability(
+def foreground_probability(
     probability: Float[np.ndarray, "height width"], config: CrfConfig
 ) -> Float[np.ndarray, "height width"]:
+    """Return what the config's unary makes of a map in [0, 1], clipped away from 0 and 1."""
     if config.unary == "hard":
         return np.where(
             probability > config.threshold, config.certainty, 1 - config.certainty

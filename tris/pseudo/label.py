@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from tris.errors import InputError
+from tris.pseudo.contest import EMBEDDED_COMPETITION, CompetitionConfig
 from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, refine_with_crf
 
 IGNORE = 255
@@ -42,6 +43,11 @@ class LabelConfig:
         working_size: Longest side at which the CRF works, pixels; smaller images are not
             enlarged, the label has the photograph's size again. None = the photograph's own.
         crf: Of the refiner ``crf``; its reaches are in pixels of the working size.
+        competition: ``image`` = the referents of an image and the background share one CRF of
+            many classes (`tris.pseudo.label_image`), so that labels of different objects never
+            overlap; ``none`` = each is labelled as if it were alone. An image with one referent
+            goes the ordinary way under either.
+        competing: Settings of the competition; nothing depends on them without one.
     """
 
     normalisation: Literal["max", "sigmoid"] = "max"
@@ -54,6 +60,8 @@ class LabelConfig:
     largest_area: float = 1.0
     working_size: int | None = 320
     crf: CrfConfig = field(default_factory=CrfConfig)
+    competition: Literal["none", "image"] = "none"
+    competing: CompetitionConfig = field(default_factory=CompetitionConfig)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -67,6 +75,11 @@ class LabelConfig:
             )
         if self.working_size is not None and self.working_size < 1:
             raise InputError(f"working_size is a number of pixels, not {self.working_size}.")
+        if self.competition == "image" and self.rule == "confident":
+            raise InputError(
+                "In a competition every pixel has one winner: take the rule binary, and "
+                "competing.smallest_confidence for pixels that no loss is to look at."
+            )
 
 
 PUBLISHED_LABELS = LabelConfig(
@@ -95,9 +108,23 @@ EMBEDDED_LABELS = LabelConfig(
         bilateral_srgb=20.0,
         bilateral_compat=14.0,
     ),
+    competing=EMBEDDED_COMPETITION,
 )
 """For the embedded data: response logits are probabilities, undecided at 0; plain colours on a
 noisy ground bear a CRF that is stronger and less fine (``benchmarks/crf_embedded.py``)."""
+
+_SEGMENTER_CRF = CrfConfig(unary="logit", threshold=0.5, steepness=1.0)
+SEGMENTER_LABELS = LabelConfig(
+    normalisation="sigmoid",
+    foreground_threshold=0.5,
+    crf=_SEGMENTER_CRF,
+    competition="image",
+    competing=CompetitionConfig(crf=_SEGMENTER_CRF),
+)
+"""For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
+
+EMBEDDED_SEGMENTER_LABELS = replace(EMBEDDED_LABELS, competition="image")
+"""For a segmenter's maps, on the embedded data."""
 
 
 class PseudoLabel(NamedTuple):
@@ -118,7 +145,11 @@ def label_referent(
     config: LabelConfig,
 ) -> PseudoLabel:
     """Return the label of `make_label` after the config's rule for degenerate ones."""
-    label = make_label(response_logits, image, config)
+    return judge_label(make_label(response_logits, image, config), config)
+
+
+def judge_label(label: UInt8[np.ndarray, "height width"], config: LabelConfig) -> PseudoLabel:
+    """Return a label after the config's rule for degenerate ones."""
     degeneracy = find_degeneracy(label, config)
     if degeneracy == "sound" or config.degenerate == "keep":
         return PseudoLabel(label, degeneracy)
@@ -185,23 +216,25 @@ def _split(
 ) -> np.ndarray:
     height, width = image.shape[:2]
     if config.refiner == "threshold":
-        logits = _resize_map(response_logits, (height, width))
+        logits = resize_map(response_logits, (height, width))
         return normalise_map(logits, config.normalisation) > threshold
-    size = _working_size(height, width, config.working_size)
-    probability = normalise_map(_resize_map(response_logits, size), config.normalisation)
-    small = image if size == (height, width) else _shrink(image, size)
+    size = working_size(height, width, config.working_size)
+    probability = normalise_map(resize_map(response_logits, size), config.normalisation)
+    small = resize_image(image, size)
     refined = refine_with_crf(probability, small, replace(config.crf, threshold=threshold))
-    return _resize_map(refined, (height, width)) > 0.5
+    return resize_map(refined, (height, width)) > 0.5
 
 
-def _working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
+def working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
+    """Return height and width, shrunk so that the longer is at most ``longest`` pixels."""
     if longest is None or max(height, width) <= longest:
         return height, width
     scale = longest / max(height, width)
     return max(1, math.floor(height * scale + 0.5)), max(1, math.floor(width * scale + 0.5))
 
 
-def _resize_map(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_map(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a map of floats at another size (height, width), bilinear."""
     if array.shape == size:
         return array
     plain = array.astype(np.float32)
@@ -209,6 +242,9 @@ def _resize_map(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized
 
 
-def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a photograph at a smaller size (height, width), areas averaged."""
+    if image.shape[:2] == size:
+        return image
     small: np.ndarray = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     return small

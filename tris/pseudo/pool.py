@@ -6,18 +6,22 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
 from tris.errors import InputError
+from tris.pseudo.contest import Contest
 from tris.pseudo.label import LabelConfig, PseudoLabel, label_referent
+from tris.pseudo.label_image import label_image
+
+Answer = TypeVar("Answer")
 
 TASKS_IN_FLIGHT = 8
 """Per worker: enough to keep it busy while the network works, few enough to bound memory."""
@@ -35,6 +39,22 @@ class LabelTask(NamedTuple):
     key: Any
     response_logits: np.ndarray
     image: np.ndarray
+
+
+class ImageTask(NamedTuple):
+    """One image whose referents are labelled together.
+
+    Attributes:
+        key: Comes back with the labels; it does not travel to the worker.
+        response_logits: One map per referent, referents h w, before any activation.
+        image: The photograph, uint8, height width 3.
+        contests: Who competes with whom; only referents that they label come back.
+    """
+
+    key: Any
+    response_logits: np.ndarray
+    image: np.ndarray
+    contests: tuple[Contest, ...]
 
 
 class LabelPool:
@@ -86,16 +106,40 @@ class LabelPool:
         Raises:
             InputError: If a worker died (most often for want of memory).
         """
+        calls = (
+            (task.key, label_referent, (task.response_logits, task.image, self.config))
+            for task in tasks
+        )
+        yield from self._run(calls)
+
+    def refine_images(
+        self, tasks: Iterable[ImageTask]
+    ) -> Iterator[tuple[Any, dict[int, PseudoLabel]]]:
+        """Yield the labels of whole images, by the referents' places, in the order of their tasks.
+
+        Raises:
+            InputError: If a worker died (most often for want of memory).
+        """
+        calls = (
+            (task.key, label_image, (task.response_logits, task.image, task.contests, self.config))
+            for task in tasks
+        )
+        yield from self._run(calls)
+
+    def _run(
+        self, calls: Iterable[tuple[Any, Callable[..., Answer], tuple[Any, ...]]]
+    ) -> Iterator[tuple[Any, Answer]]:
+        """Call functions with arguments, here or in the workers; keys stay here."""
         if self._executor is None:
-            for task in tasks:
-                yield task.key, label_referent(task.response_logits, task.image, self.config)
+            for key, function, arguments in calls:
+                yield key, function(*arguments)
             return
-        pending: deque[tuple[Any, Future[PseudoLabel]]] = deque()
+        pending: deque[tuple[Any, Future[Answer]]] = deque()
         try:
-            for task in tasks:
+            for key, function, arguments in calls:
                 if len(pending) >= TASKS_IN_FLIGHT * self.num_workers:
                     yield _finish(pending)
-                pending.append((task.key, self._submit(task)))
+                pending.append((key, self._executor.submit(function, *arguments)))
             while pending:
                 yield _finish(pending)
         except BrokenProcessPool as error:
@@ -104,12 +148,8 @@ class LabelPool:
                 "are kept) with fewer workers."
             ) from error
 
-    def _submit(self, task: LabelTask) -> "Future[PseudoLabel]":
-        assert self._executor is not None
-        return self._executor.submit(label_referent, task.response_logits, task.image, self.config)
 
-
-def _finish(pending: "deque[tuple[Any, Future[PseudoLabel]]]") -> tuple[Any, PseudoLabel]:
+def _finish(pending: "deque[tuple[Any, Future[Answer]]]") -> tuple[Any, Answer]:
     key, future = pending.popleft()
     return key, future.result()
 

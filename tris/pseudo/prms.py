@@ -1,5 +1,8 @@
 """Positive response map selection: of one referent's maps, the one its sentences agree on.
 
+`batched_map_similarity` serves weighted merging (`tris.pseudo.merging`), too: its groups are then
+all maps of an image instead of those of a referent.
+
 The CLIP that judges is passed in as a function, and text features arrive ready made, so that a
 caller embeds every sentence once and everything of several referents goes through CLIP together.
 """
@@ -22,9 +25,14 @@ EmbedImages = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PrmsConfig:
-    """How maps are turned into masked images that CLIP can judge.
+    """How CLIP judges the maps of a referent, and what becomes of them.
 
     Attributes:
+        method: ``prms`` = one map is picked, as published; ``margin`` = the maps are merged, each
+            by how much better the image under it fits its own referent's sentences than the best
+            fitting sentence of the image's other objects (`tris.pseudo.merging.margin_weights`).
+        temperature: Of that softmax, in cosine; a CLIP whose cosines lie close together (those of
+            OpenAI do) wants a smaller one than a small CLIP of one's own.
         activation: ``relu`` multiplies the image by the rectified response at its raw scale, as
             the released code does; ``sigmoid`` by the map that the calibration losses trained.
         maps_per_pass: Masked images that go through CLIP at once; bounds memory only.
@@ -32,11 +40,15 @@ class PrmsConfig:
 
     activation: Literal["relu", "sigmoid"] = "relu"
     maps_per_pass: int = 64
+    method: Literal["prms", "margin"] = "prms"
+    temperature: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the fields."""
         if self.maps_per_pass < 1:
             raise InputError(f"maps_per_pass must be at least 1, not {self.maps_per_pass}.")
+        if not self.temperature > 0:
+            raise InputError(f"The temperature must be above 0, not {self.temperature}.")
 
 
 class PositiveMap(NamedTuple):
@@ -150,7 +162,8 @@ def batched_map_similarity(
         images: Each photograph once.
         text_features: One per sentence.
         image_index: Row of ``images`` that a map belongs to.
-        maps_per_referent: How many maps each referent has, in order; they sum to ``maps``.
+        maps_per_referent: How many maps each referent (or any other group whose maps are to meet
+            each other's sentences) has, in order; they sum to ``maps``.
         embed_images: CLIP's image side.
         image_size: Height and width that it wants, pixels.
         config: Activation and pass size.

@@ -1,74 +1,48 @@
-"""PRMS over a batch: images with all their sentences go in, one map per referent comes out."""
+"""From the maps of all sentences to one map per referent; images go in with all their sentences."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tris.batch import Batch
 from tris.data.index import Index, Referent
 from tris.encoders.clip import ClipEncoder
+from tris.pseudo.contest import Contest
+from tris.pseudo.label import LabelConfig, normalise_map
+from tris.pseudo.merging import cannot_tell_apart, margin_weights
 from tris.pseudo.prms import PrmsConfig, batched_map_similarity, pick_positive_map
+from tris.pseudo.rivals import (
+    Kinship,
+    find_kinship,
+    join_alike,
+    plan_contests,
+    separate_contests,
+)
 from tris.response.calibration import upsample
 from tris.response.response_net import ResponseNet
 
 
 class Selection(NamedTuple):
-    """What PRMS chose for one referent.
+    """What the judge made of one referent's maps.
 
     Attributes:
         referent_id: Official ``ref_id``.
-        row: The chosen expression's row in the batch.
+        row: The chosen expression's row in the batch; of several that are merged, the first of
+            the greatest weight.
         rows: All rows of the referent, in order.
-        score: Cumulative similarity (equation 10).
+        score: Cumulative similarity (equation 10); of merged maps, the margin of ``row``.
+        weights: Of ``rows``; 1 and 0 where one is picked.
     """
 
     referent_id: int
     row: int
     rows: tuple[int, ...]
     score: float
-
-
-def select_in_batch(
-    response_logits: Float[Tensor, "expr height width"],
-    batch: Batch,
-    judge: ClipEncoder,
-    config: PrmsConfig,
-) -> list[Selection]:
-    """Return one selection per referent of the batch, in order of appearance.
-
-    Args:
-        response_logits: At the network's input size, before any activation.
-        batch: All sentences of each of its referents.
-        judge: The frozen CLIP; it reads the batch's pixels and tokens as they are.
-        config: Activation and pass size.
-
-    Source:
-        TRIS (arXiv 2308.14575), equation 10.
-    """
-    groups: dict[int, list[int]] = {}
-    for row, referent_id in enumerate(batch.referent_id.tolist()):
-        groups.setdefault(referent_id, []).append(row)
-    order = torch.tensor([row for rows in groups.values() for row in rows])
-    order = order.to(batch.image_index)
-    similarities = batched_map_similarity(
-        response_logits[order],
-        batch.images,
-        judge.embed_texts(batch.token_ids[order]).float(),
-        image_index=batch.image_index[order],
-        maps_per_referent=[len(rows) for rows in groups.values()],
-        embed_images=judge.embed_images,
-        image_size=judge.input_spec.image_size,
-        config=config,
-    )
-    picks = [pick_positive_map(similarity.float()) for similarity in similarities]
-    return [
-        Selection(referent_id, rows[pick.position], tuple(rows), pick.score)
-        for (referent_id, rows), pick in zip(groups.items(), picks, strict=True)
-    ]
+    weights: tuple[float, ...]
 
 
 class ChosenMap(NamedTuple):
@@ -76,8 +50,8 @@ class ChosenMap(NamedTuple):
 
     Attributes:
         referent: Row of the index.
-        position: Which of its sentences made the map.
-        score: Cumulative similarity.
+        position: Which of its sentences made the map, or most of it.
+        score: Of `Selection`.
         response_logits: Before any activation, at network resolution, without padding: it covers
             the whole photograph.
     """
@@ -88,29 +62,233 @@ class ChosenMap(NamedTuple):
     response_logits: Float[np.ndarray, "content_height content_width"]
 
 
+class ImageMaps(NamedTuple):
+    """The referents of one image.
+
+    Attributes:
+        chosen: One map each, in the order of the batch.
+        contests: Who competes with whom; places are those in ``chosen``.
+    """
+
+    chosen: list[ChosenMap]
+    contests: tuple[Contest, ...]
+
+
+def select_in_batch(
+    response_logits: Float[Tensor, "expr height width"],
+    batch: Batch,
+    judge: ClipEncoder,
+    config: PrmsConfig,
+) -> list[Selection]:
+    """Return what PRMS picks for each referent of the batch, in order of appearance.
+
+    Args:
+        response_logits: At the network's input size, before any activation.
+        batch: All sentences of each of its referents.
+        judge: The frozen CLIP; it reads the batch's pixels and tokens as they are.
+        config: Activation and pass size.
+
+    Source:
+        TRIS (arXiv 2308.14575), equation 10.
+    """
+    groups = group_rows(batch.referent_id.tolist())
+    similarities = _similarities(response_logits, batch, judge, config, list(groups.values()))
+    return [
+        _pick(referent_id, rows, similarity.float())
+        for (referent_id, rows), similarity in zip(groups.items(), similarities, strict=True)
+    ]
+
+
 def choose_maps(
     network: ResponseNet,
     judge: ClipEncoder,
-    config: PrmsConfig,
     batches: Iterable[tuple[list[int], Batch]],
     index: Index,
-) -> Iterator[ChosenMap]:
-    """Yield one map per referent; each image and each sentence is encoded once.
+    *,
+    selection: PrmsConfig,
+    label: LabelConfig,
+) -> Iterator[ImageMaps]:
+    """Yield the maps of one image after the other; each image and each sentence is encoded once.
 
     Args:
         network: Stage 1, in evaluation mode.
         judge: The frozen CLIP.
-        config: Activation and pass size.
-        batches: Running numbers of expressions, and the batch that holds them in that order; a
-            referent's sentences are never split.
+        batches: Running numbers of expressions, and the batch that holds them in that order;
+            images come with all their sentences.
         index: Where the expressions come from.
+        selection: How one map per referent is made.
+        label: Says whether referents compete, and when they are the same object.
     """
     for numbers, batch in batches:
         with torch.inference_mode():
             logits = upsample(network(batch).response_logits.float(), batch.images.shape[-2:])
-            selections = select_in_batch(logits, batch, judge, config)
-        for selection in selections:
-            row, position = index.expression_row(numbers[selection.row])
-            height, width = batch.content_size[batch.image_index[selection.row]].tolist()
-            chosen = logits[selection.row, :height, :width].cpu().numpy()
-            yield ChosenMap(index[row], position, selection.score, chosen)
+            if selection.method == "prms" and label.competition == "none":
+                found = _choose_alone(logits, numbers, batch, judge, index, config=selection)
+            else:
+                found = _choose_together(
+                    logits, numbers, batch, judge, index, selection=selection, label=label
+                )
+        yield from found
+
+
+def group_rows(names: Sequence[int]) -> dict[int, list[int]]:
+    """Return the rows of each name, names in order of appearance."""
+    groups: dict[int, list[int]] = {}
+    for row, name in enumerate(names):
+        groups.setdefault(name, []).append(row)
+    return groups
+
+
+def crop_to_content(
+    maps: Float[Tensor, "maps height width"], batch: Batch, image: int
+) -> Float[np.ndarray, "maps content_height content_width"]:
+    """Return the part of the maps that shows the photograph."""
+    height, width = batch.content_size[image].tolist()
+    cropped: np.ndarray = maps[:, :height, :width].cpu().numpy()
+    return cropped
+
+
+def _choose_alone(
+    logits: Float[Tensor, "expr height width"],
+    numbers: list[int],
+    batch: Batch,
+    judge: ClipEncoder,
+    index: Index,
+    *,
+    config: PrmsConfig,
+) -> list[ImageMaps]:
+    """Pick a map for every referent, as published."""
+    images: dict[int, list[ChosenMap]] = {}
+    for each in select_in_batch(logits, batch, judge, config):
+        image = int(batch.image_index[each.row])
+        row, position = index.expression_row(numbers[each.row])
+        (chosen,) = crop_to_content(logits[each.row : each.row + 1], batch, image)
+        images.setdefault(image, []).append(ChosenMap(index[row], position, each.score, chosen))
+    return [ImageMaps(chosen, separate_contests(len(chosen))) for chosen in images.values()]
+
+
+def _choose_together(
+    logits: Float[Tensor, "expr height width"],
+    numbers: list[int],
+    batch: Batch,
+    judge: ClipEncoder,
+    index: Index,
+    *,
+    selection: PrmsConfig,
+    label: LabelConfig,
+) -> list[ImageMaps]:
+    """Let the referents of each image meet: in the choice of the maps, in the contests, or both."""
+    images = group_rows(batch.image_index.tolist())
+    similarities = _similarities(logits, batch, judge, selection, list(images.values()))
+    found = []
+    for (image, rows), similarity in zip(images.items(), similarities, strict=True):
+        groups = group_rows([index.expression_row(numbers[row])[0] for row in rows])
+        referents = [index[row] for row in groups]
+        kinship = find_kinship(referents, label.competing)
+        places = _places(groups, len(rows)).to(similarity.device)
+        picks = _weigh(similarity.float(), places, kinship, referents, config=selection)
+        maps = torch.stack([_merge(logits[rows], each) for each in picks])
+        chosen = [
+            ChosenMap(referent, index.expression_row(numbers[rows[pick.row]])[1], pick.score, one)
+            for referent, pick, one in zip(
+                referents, picks, crop_to_content(maps, batch, image), strict=True
+            )
+        ]
+        close = cannot_tell_apart(
+            similarity.float(), places, tolerance=label.competing.judge_tolerance
+        )
+        found.append(ImageMaps(chosen, contests_of(chosen, kinship, close.cpu().numpy(), label)))
+    return found
+
+
+def contests_of(
+    chosen: Sequence[ChosenMap],
+    kinship: Kinship,
+    tells_not_apart: Bool[np.ndarray, "referents referents"],
+    label: LabelConfig,
+) -> tuple[Contest, ...]:
+    """Return who competes with whom in one image, now that the maps are known."""
+    if label.competition == "none":
+        return separate_contests(len(chosen))
+    foregrounds = np.stack(
+        [
+            normalise_map(each.response_logits, label.normalisation) > label.foreground_threshold
+            for each in chosen
+        ]
+    )
+    return plan_contests(join_alike(kinship, foregrounds, tells_not_apart, label.competing))
+
+
+def _weigh(
+    similarity: Float[Tensor, "expr expr"],
+    places: Tensor,
+    kinship: Kinship,
+    referents: Sequence[Referent],
+    *,
+    config: PrmsConfig,
+) -> list[Selection]:
+    """Return one selection per referent of one image; rows are those of the image."""
+    rows_of = group_rows(places.tolist())
+    if config.method == "prms":
+        return [
+            _pick(referents[place].referent_id, rows, similarity[rows][:, rows])
+            for place, rows in rows_of.items()
+        ]
+    rivals = torch.from_numpy(kinship.rivals).to(places.device)[places][:, places]
+    weights, margins = margin_weights(
+        similarity, places, rivals=rivals, temperature=config.temperature
+    )
+    selections = []
+    for place, rows in rows_of.items():
+        own = weights[rows]
+        best = rows[int(own.argmax())]
+        selections.append(
+            Selection(
+                referents[place].referent_id, best, tuple(rows), float(margins[best]),
+                tuple(own.tolist()),
+            )
+        )  # fmt: skip
+    return selections
+
+
+def _pick(
+    referent_id: int, rows: Sequence[int], similarity: Float[Tensor, "expr expr"]
+) -> Selection:
+    pick = pick_positive_map(similarity)
+    weights = tuple(float(place == pick.position) for place in range(len(rows)))
+    return Selection(referent_id, rows[pick.position], tuple(rows), pick.score, weights)
+
+
+def _merge(
+    logits: Float[Tensor, "expr height width"], selection: Selection
+) -> Float[Tensor, "height width"]:
+    weights = logits.new_tensor(selection.weights)
+    return torch.einsum("m,mhw->hw", weights, logits[list(selection.rows)])
+
+
+def _places(groups: dict[int, list[int]], count: int) -> Tensor:
+    places = torch.empty(count, dtype=torch.long)
+    for place, rows in enumerate(groups.values()):
+        places[rows] = place
+    return places
+
+
+def _similarities(
+    response_logits: Float[Tensor, "expr height width"],
+    batch: Batch,
+    judge: ClipEncoder,
+    config: PrmsConfig,
+    groups: list[list[int]],
+) -> list[Tensor]:
+    """Return one matrix per group of rows: all their maps against all their sentences."""
+    order = torch.tensor([row for rows in groups for row in rows]).to(batch.image_index)
+    return batched_map_similarity(
+        response_logits[order],
+        batch.images,
+        judge.embed_texts(batch.token_ids[order]).float(),
+        image_index=batch.image_index[order],
+        maps_per_referent=[len(rows) for rows in groups],
+        embed_images=judge.embed_images,
+        image_size=judge.input_spec.image_size,
+        config=config,
+    )

@@ -22,8 +22,12 @@ STEPS = {
     "baseline_saliency": "Baseline: saliency",
     "response": "Stage 1: response maps",
     "prms": "  + PRMS",
+    "merged": "  + merging",
     "labels": "  + CRF = labels",
+    "segmenter_round1": "Stage 2: first round",
+    "segmenter_round2": "Stage 2: second round",
     "segmenter": "Stage 2: segmenter",
+    "segmenter_crf": "  + CRF at test",
     "ceiling": "Ceiling: true masks",
 }
 """Key in ``metrics.json`` -> row title, in the order of the pipeline."""
@@ -33,6 +37,9 @@ JOBS = {
     "response": "Stage 1: response maps",
     "labels": "Pseudo-labels",
     "labels_log": "Pseudo-labels",
+    "rounds/1/segmenter": "Stage 2: first round",
+    "rounds/2/labels_log": "Pseudo-labels of the second round",
+    "rounds/2/segmenter": "Stage 2: second round",
     "segmenter": "Stage 2: segmenter",
     "ceiling": "Ceiling: true masks",
     "evaluate": "Evaluation",

@@ -74,7 +74,8 @@ def read_run(directory: Path) -> Run:
         raise InputError(f"{directory} is no folder; give the folder of a run (RUN of make).")
     metrics = _read_object(directory / "metrics.json")
     config = _read_object(directory / "config.json")
-    curves = {path.parent.name: read_curves(path) for path in directory.glob(f"*/{LOG_NAME}")}
+    logs = [*directory.glob(f"*/{LOG_NAME}"), *directory.glob(f"rounds/*/*/{LOG_NAME}")]
+    curves = {str(path.parent.relative_to(directory)): read_curves(path) for path in logs}
     gallery = load_gallery(directory / "gallery")
     if not (metrics or gallery or any(curves.values())):
         raise InputError(

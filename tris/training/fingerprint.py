@@ -73,6 +73,15 @@ def is_finished(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
     return True
 
 
+def read_finished(directory: Path) -> dict[str, Any] | None:
+    """Return the settings of a finished training; None if there is none."""
+    path = directory / _FINISHED
+    if not path.is_file():
+        return None
+    fingerprint: dict[str, Any] = json.loads(path.read_text())["fingerprint"]
+    return fingerprint
+
+
 def write_finished(
     directory: Path, fingerprint: Mapping[str, Any], best: Mapping[str, float]
 ) -> None:

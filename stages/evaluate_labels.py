@@ -1,0 +1,140 @@
+"""The rows that go through the label workers: merged maps, labels, and masks after a CRF."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from stages.gallery import Gallery
+from stages.labelling import to_task
+from stages.setup import Stage, load_judge, with_own_clip
+from tris.config import ExperimentConfig
+from tris.data.images import read_photograph
+from tris.data.index import Index, Referent
+from tris.data.transforms import to_original
+from tris.metrics.counts import count_row
+from tris.metrics.evaluator import NumberedBatch, Prediction, count_predictions
+from tris.metrics.gather import gather_rows
+from tris.metrics.point import find_peak
+from tris.metrics.rows import merge_rows
+from tris.pseudo.label import PseudoLabel
+from tris.pseudo.pool import ImageTask, LabelPool, LabelTask
+from tris.pseudo.selection import ChosenMap, ImageMaps, choose_maps
+from tris.response.response_net import ResponseNet
+
+Rows = Int64[np.ndarray, "expr columns"]
+
+
+def evaluate_labels(
+    stage: Stage,
+    network: ResponseNet,
+    batches: Iterable[NumberedBatch],
+    index: Index,
+    *,
+    gallery: Gallery,
+) -> Iterator[tuple[str, Rows]]:
+    """Yield the rows of the maps that the judge chose or merged, and of the labels made of them.
+
+    All sentences of a referent are credited with the same map, as in the released evaluation.
+    """
+    config = with_own_clip(stage)
+    labels = config.labels
+    judge = load_judge(config).to(stage.accelerator.device)
+    images = choose_maps(
+        network, judge, batches, index, selection=labels.selection, label=labels.label
+    )
+    map_rows: list[Rows] = []
+    label_rows: list[Rows] = []
+    with LabelPool(labels.label, labels.num_workers or torch.get_num_threads()) as pool:
+        for chosen, found in pool.refine_images(_tasks(images, index)):
+            for place, each in enumerate(chosen):
+                map_rows.append(count_predictions(credit_all(each)))
+                label_rows.append(count_label(each.referent, found[place]))
+                gallery.label(each.referent, found[place])
+    name = "prms" if labels.selection.method == "prms" else "merged"
+    yield name, gather_rows(merge_rows(map_rows))
+    yield "labels", gather_rows(merge_rows(label_rows))
+
+
+def _tasks(images: Iterable[ImageMaps], index: Index) -> Iterator[ImageTask]:
+    for image in images:
+        yield to_task(image, image.contests, index)
+
+
+def credit_all(chosen: ChosenMap) -> Iterable[Prediction]:
+    """Return the chosen map as the prediction of each of the referent's sentences."""
+    referent, logits = chosen.referent, torch.from_numpy(chosen.response_logits)
+    size = (referent.height, referent.width)
+    rectified = logits.relu()[None]
+    response = to_original(rectified, size, (logits.shape[0], logits.shape[1]), align_corners=True)[
+        0
+    ].numpy()
+    return [Prediction(referent, position, response) for position in range(len(referent.sentences))]
+
+
+def count_label(referent: Referent, label: PseudoLabel) -> Rows:
+    """Return one row per sentence; ignored pixels are no foreground."""
+    mask = None if label.label is None else (label.label == 1).astype(np.uint8)
+    rows = [
+        count_row(
+            mask,
+            referent.mask,
+            expression_id=expression_id,
+            referent_id=referent.referent_id,
+            size=(referent.height, referent.width),
+            is_no_target=referent.is_no_target,
+            predicted_no_target=False,
+            boxes=referent.boxes,
+            with_generated_boxes=False,
+        )
+        for expression_id in referent.expression_ids
+    ]
+    return np.stack(rows)
+
+
+def score_with_crf(
+    config: ExperimentConfig[Any], predictions: Iterable[Prediction], index: Index
+) -> tuple[Rows, Rows]:
+    """Return the rows of a segmenter's masks as they are, and after a dense CRF.
+
+    Each sentence's mask has a CRF of its own, for a sentence of a test stands alone; the peak stays
+    that of the network, whose order a CRF does not keep.
+    """
+    plain: list[Rows] = []
+    refined: list[Rows] = []
+    rule = dataclasses.replace(config.evaluation.refinement, degenerate="keep", competition="none")
+    with LabelPool(rule, config.labels.num_workers or torch.get_num_threads()) as pool:
+        for each, label in pool.refine(_prediction_tasks(predictions, index)):
+            plain.append(count_predictions([each]))
+            refined.append(count_refined(each, label))
+    return merge_rows(plain), merge_rows(refined)
+
+
+def count_refined(prediction: Prediction, label: PseudoLabel) -> Rows:
+    """Return the row of one refined mask."""
+    assert label.label is not None, "labels are kept, whatever they are"
+    referent = prediction.referent
+    row = count_row(
+        (label.label == 1).astype(np.uint8),
+        referent.mask,
+        expression_id=referent.expression_ids[prediction.position],
+        referent_id=referent.referent_id,
+        is_no_target=referent.is_no_target,
+        point=find_peak(prediction.response),
+        boxes=referent.boxes,
+        with_generated_boxes=False,
+    )
+    return row[None]
+
+
+def _prediction_tasks(predictions: Iterable[Prediction], index: Index) -> Iterator[LabelTask]:
+    path, photograph = None, np.zeros((0, 0, 3), np.uint8)
+    for each in predictions:
+        if index.image_path(each.referent) != path:
+            path = index.image_path(each.referent)
+            opened = read_photograph(path, is_turned=each.referent.is_turned)
+            photograph = np.array(opened, np.uint8)
+        yield LabelTask(each, each.response, photograph)

@@ -1,0 +1,139 @@
+"""Rounds of stage 2: which network is trained where, on which labels, from which weights.
+
+The last round is trained in the job folder (``RUN/segmenter``), so that whoever wants the segmenter
+finds it there, however many rounds there are; earlier ones in ``RUN/rounds/1/segmenter`` and so on,
+their labels in ``RUN/labels`` (first round), ``RUN/rounds/2/labels`` and so on. If a run was made
+with fewer rounds before, its finished training is moved to its place among the earlier ones.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.label_settings import relabelling_settings, wanted_labels
+from stages.setup import Stage, segmenter_job
+from tris.config import to_json
+from tris.pseudo.manifest import LabelSettings, digest_of_weights
+from tris.pseudo.store import open_label_store
+from tris.training.fingerprint import check_same, read_finished
+from tris.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training of stage 2.
+
+    Attributes:
+        number: From 1.
+        job: Folder below the run; its ``model`` is what is trained.
+        name: Of artifacts and logs; no folders in it.
+        labels: Folder of the label store; not read by the ceiling.
+        labels_name: Of that store's artifact.
+        training: Updates and schedule.
+        start: Model directory of the round before; None in the first.
+    """
+
+    number: int
+    job: str
+    name: str
+    labels: Path
+    labels_name: str
+    training: TrainingConfig
+    start: Path | None
+
+
+def is_ceiling(stage: Stage) -> bool:
+    """Say whether annotated masks are the targets."""
+    return "ceiling" in stage.switches
+
+
+def find_round(stage: Stage, number: int) -> Round:
+    """Return one round of the segmenter's training, or of the ceiling's."""
+    config, folders = stage.config, stage.folders
+    last = "ceiling" if is_ceiling(stage) else segmenter_job(config)
+    training = config.segmenter.training
+    labels, labels_name = folders.labels, f"labels-{config.group}"
+    if number > 1:
+        store = segmenter_job(config).replace("segmenter", "labels", 1)
+        labels = folders.run / "rounds" / str(number) / store
+        labels_name = f"{store}-round{number}-{config.group}"
+        training = later_training(
+            training, config.self_training.steps, config.self_training.learning_rate
+        )
+    is_last = number == config.self_training.rounds
+    return Round(
+        number=number,
+        job=last if is_last else earlier_job(last, number),
+        name=last if is_last else f"{last}-round{number}",
+        labels=labels,
+        labels_name=labels_name,
+        training=training,
+        start=folders.model(earlier_job(last, number - 1)) if number > 1 else None,
+    )
+
+
+def earlier_job(last: str, number: int) -> str:
+    """Return the job folder of a round that is not the last."""
+    return f"rounds/{number}/{last}"
+
+
+def later_training(
+    training: TrainingConfig, steps: int | None, learning_rate: float | None
+) -> TrainingConfig:
+    """Return how later rounds are trained."""
+    if steps is not None:
+        training = dataclasses.replace(training, steps=steps)
+    if learning_rate is not None:
+        training = dataclasses.replace(training, learning_rate=learning_rate)
+    return training
+
+
+def label_settings(stage: Stage, this: Round) -> LabelSettings:
+    """Return what the labels of a round must have been made with.
+
+    Raises:
+        InputError: If the network that makes them is not there.
+    """
+    if this.start is None:
+        return wanted_labels(stage)
+    return relabelling_settings(stage, number=this.number, segmenter=this.start)
+
+
+def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
+    """Return the settings that the weights of a round depend on.
+
+    Raises:
+        InputError: If its labels are not finished.
+    """
+    config = stage.config
+    stage1 = stage.folders.model("response") / "model.safetensors"
+    labels = None if is_ceiling(stage) else open_label_store(this.labels).manifest
+    settings = {
+        "seed": config.seed,
+        "data": config.data,
+        "segmenter": dataclasses.replace(config.segmenter, training=this.training),
+        "stage1": digest_of_weights(stage1) if stage1.is_file() else None,
+        "labels": labels.settings if labels else "annotated masks",
+    }
+    if this.start is not None:
+        settings |= {"round": this.number, "starts_from": digest_of_weights(this.start)}
+    return to_json(settings)
+
+
+def adopt_finished(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
+    """Move a training to its place if an earlier run, of fewer rounds, made it as its last.
+
+    Raises:
+        InputError: If that training is the same round with other settings.
+    """
+    last = stage.folders.job("ceiling" if is_ceiling(stage) else segmenter_job(stage.config))
+    place = stage.folders.job(this.job)
+    if stage.is_main and place != last and not place.exists():
+        found = read_finished(last)
+        if found is not None and found.get("round", 1) == this.number:
+            check_same(found, fingerprint, made=last)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            last.rename(place)
+            stage.say(f"{last} is round {this.number} now: moved to {place}.")
+    stage.accelerator.wait_for_everyone()

@@ -1,0 +1,90 @@
+"""What a competition inside an image is: its settings, and one contest.
+
+Imports neither torch nor pyarrow, for the workers of `tris.pseudo.pool`.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tris.errors import InputError
+from tris.pseudo.crf import CrfConfig
+
+
+@dataclass(frozen=True)
+class CompetitionConfig:
+    """How the referents of an image compete for its pixels, and which of them do not.
+
+    Attributes:
+        background_logit: The background's score, on the scale of the referents': the logit of
+            the foreground probability that the CRF's unary makes of a map. 0 = a referent that is
+            alone would get the pixels that it gets without competition.
+        smallest_confidence: Pixels whose winner has less probability than this are 255, which no
+            loss looks at; 0 = none.
+        uses_annotation_ids: Whether equal annotation ids mean the same object, and common ones that
+            one sentence's objects are among another's. They are numbers without geometry, of the
+            same kind as ``ref_id``, which says that sentences share an object; masks and boxes are
+            not read. False = sentences and maps alone.
+        shared_sentences: Two referents are the same object if of the sentences of the one that has
+            fewer at least this fraction is also said of the other; above 1 = never.
+        map_overlap: They are, too, if their maps' foregrounds have at least this IoU and nothing
+            tells them apart (`tris.pseudo.rivals.join_alike`); above 1 = never.
+        judge_tolerance: The judge tells two referents apart if what one's map keeps fits its own
+            sentences better than the other's by more than this, in cosine.
+        crf: Unary and kernels of the common CRF; reaches are in pixels of the working size.
+    """
+
+    background_logit: float = 0.0
+    smallest_confidence: float = 0.0
+    uses_annotation_ids: bool = True
+    shared_sentences: float = 0.5
+    map_overlap: float = 0.8
+    judge_tolerance: float = 0.01
+    crf: CrfConfig = field(default_factory=CrfConfig)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not 0 <= self.smallest_confidence < 1:
+            raise InputError(
+                f"smallest_confidence is a probability below 1, not {self.smallest_confidence}."
+            )
+        for name in ("shared_sentences", "map_overlap"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.judge_tolerance < 0:
+            raise InputError(f"judge_tolerance cannot be negative ({self.judge_tolerance}).")
+
+
+EMBEDDED_COMPETITION = CompetitionConfig(
+    background_logit=-0.5,
+    crf=CrfConfig(
+        unary="logit",
+        threshold=0.5,
+        steepness=1.0,
+        num_iterations=5,
+        gaussian_sxy=3.0,
+        gaussian_compat=1.0,
+        bilateral_sxy=14.0,
+        bilateral_srgb=16.0,
+        bilateral_compat=14.0,
+    ),
+)
+"""For the embedded data (``benchmarks/competing_labels.py``)."""
+
+
+class Contest(NamedTuple):
+    """One dense CRF over the background and some classes.
+
+    Attributes:
+        classes: Per class the referents that it stands for (their places in the image); several
+            are the same object, and their maps are averaged.
+        num_labelled: The members of so many classes, from the first, take their labels from here;
+            the others only compete.
+    """
+
+    classes: tuple[tuple[int, ...], ...]
+    num_labelled: int
+
+    @property
+    def labelled(self) -> tuple[int, ...]:
+        """Places of the referents that take their labels from here."""
+        return tuple(place for members in self.classes[: self.num_labelled] for place in members)

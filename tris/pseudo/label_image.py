@@ -1,0 +1,123 @@
+"""The labels of one image: each referent by itself, or in competition for the pixels.
+
+Imports no torch, as `tris.pseudo.label` does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from tris.errors import InputError
+from tris.pseudo.contest import Contest
+from tris.pseudo.crf import foreground_probability, infer_dense_crf
+from tris.pseudo.label import (
+    IGNORE,
+    LabelConfig,
+    PseudoLabel,
+    judge_label,
+    label_referent,
+    normalise_map,
+    resize_image,
+    resize_map,
+    working_size,
+)
+
+
+def label_image(
+    response_logits: Float[np.ndarray, "referents h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    contests: Sequence[Contest],
+    config: LabelConfig,
+) -> dict[int, PseudoLabel]:
+    """Return the label of every referent that the contests label, by its place.
+
+    A contest of one class is labelled as `label_referent` does, whatever the config says of
+    competition. The labels of different classes of one contest never overlap.
+
+    Args:
+        response_logits: One map per referent of the image, before any activation; each covers the
+            whole photograph.
+        image: The photograph, RGB, original pixels.
+        contests: Who competes with whom.
+        config: Normalisation, refiner, rule, competition.
+
+    Raises:
+        InputError: If a map holds a value that is not finite.
+    """
+    if not np.isfinite(response_logits).all():
+        raise InputError("A response map holds values that are not finite; check the network.")
+    labels: dict[int, PseudoLabel] = {}
+    for contest in contests:
+        maps = np.stack([response_logits[list(m)].mean(axis=0) for m in contest.classes])
+        if len(contest.classes) == 1:
+            found = [label_referent(maps[0], image, config)]
+        else:
+            found = _compete(maps, image, contest.num_labelled, config)
+        for members, label in zip(contest.classes, found, strict=False):
+            labels |= dict.fromkeys(members, label)
+    return labels
+
+
+def class_probabilities(
+    response_logits: Float[np.ndarray, "classes h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    config: LabelConfig,
+) -> Float[np.ndarray, "classes_and_background height width"]:
+    """Return the probabilities of background (first) and classes after the common CRF.
+
+    The unary of a class is the softmax over its logit, the others' and the background's, where a
+    class's logit is that of the foreground probability which the CRF's unary makes of its map at
+    ``foreground_threshold``, and the background's is ``background_logit``: with one class and a
+    background at 0 it is the unary of the ordinary path.
+
+    Args:
+        response_logits: One map per class.
+        image: The photograph; the probabilities have its size.
+        config: With ``refiner="threshold"`` the unary is all there is.
+
+    Source:
+        Krähenbühl and Koltun, NeurIPS 2011, with more than two labels.
+    """
+    height, width = image.shape[:2]
+    competing = config.competing
+    crf = replace(competing.crf, threshold=config.foreground_threshold)
+    is_refined = config.refiner == "crf"
+    size = working_size(height, width, config.working_size) if is_refined else (height, width)
+    scores = [np.full(size, competing.background_logit)]
+    for logits in response_logits:
+        probability = normalise_map(resize_map(logits, size), config.normalisation)
+        foreground = foreground_probability(probability, crf)
+        scores.append(np.log(foreground) - np.log1p(-foreground))
+    energy = _negative_log_softmax(np.stack(scores))
+    if not is_refined:
+        unary: np.ndarray = np.exp(-energy).astype(np.float32)
+        return unary
+    refined = infer_dense_crf(energy, resize_image(image, size), crf)
+    return np.stack([resize_map(each, (height, width)) for each in refined])
+
+
+def _compete(
+    maps: Float[np.ndarray, "classes h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    num_labelled: int,
+    config: LabelConfig,
+) -> list[PseudoLabel]:
+    probabilities = class_probabilities(maps, image, config)
+    winner = probabilities.argmax(axis=0)
+    is_unsure = probabilities.max(axis=0) < config.competing.smallest_confidence
+    labels = []
+    for number in range(1, num_labelled + 1):
+        label = (winner == number).astype(np.uint8)
+        label[is_unsure] = IGNORE
+        labels.append(judge_label(label, config))
+    return labels
+
+
+def _negative_log_softmax(
+    scores: Float[np.ndarray, "classes height width"],
+) -> Float[np.ndarray, "classes height width"]:
+    shifted = scores - scores.max(axis=0)
+    energy: np.ndarray = np.log(np.exp(shifted).sum(axis=0)) - shifted
+    return energy
