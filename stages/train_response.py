@@ -14,6 +14,7 @@ from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
 from tris.data.index import open_index
 from tris.data.tokens import build_tokenizer
+from tris.distributed import relative_share
 from tris.errors import exits_cleanly
 from tris.pseudo.manifest import digest_of_weights
 from tris.response.calibration import Calibrator, upsample
@@ -84,10 +85,12 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
                 * classification_loss(maps.pairs, experiment.classification)
             }
             if judge is not None:
+                share = relative_share(len(batch.token_ids), like=batch.images)
                 with accelerator.autocast():
-                    losses |= judge(
+                    terms = judge(
                         maps.response_logits.float(), batch, input_spec=network.input_spec
                     )
+                losses |= {name: share * term for name, term in terms.items()}
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)

@@ -15,6 +15,22 @@ def process_index() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def relative_share(count: int, *, like: Tensor) -> float:
+    """Return ``count`` divided by its mean over the processes; all processes call this together.
+
+    A loss that is a mean over this many rows, times this, has the gradients of one process: plain
+    averaging would give each process the same say, however many rows it has. 1.0 where all have
+    equally many.
+
+    Args:
+        count: Rows of this process, such as expressions of its part of a batch.
+        like: Gives the device.
+    """
+    if num_processes() == 1:
+        return 1.0
+    return count * num_processes() / sum(_gather_counts(count, like=like))
+
+
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """Concatenate the rows of all processes, in process order, with gradients.
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -62,6 +62,16 @@ def to_target(
     target = np.full(spec.image_size, IGNORE_INDEX, np.uint8)
     target[:height, :width] = resize_mask(mask, (height, width))
     return torch.from_numpy(target)
+
+
+def mirror_content(
+    pixels: Shaped[Tensor, "*channels height width"], content_size: tuple[int, int]
+) -> Shaped[Tensor, "*channels height width"]:
+    """Mirror the photograph inside a network input left to right; the padding stays where it is."""
+    height, width = content_size
+    mirrored = pixels.clone()
+    mirrored[..., :height, :width] = pixels[..., :height, :width].flip(-1)
+    return mirrored
 
 
 def to_original(

@@ -19,7 +19,9 @@ from tris.segmenters.hints import (
     coordinate_planes,
     response_hints,
 )
+from tris.segmenters.image_losses import image_losses
 from tris.segmenters.losses import binary_cross_entropy, required_targets
+from tris.segmenters.place_words import PlaceWords
 from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
 from tris.segmenters.stage_one import check_same_input, load_clip_source
 
@@ -53,6 +55,10 @@ class TrisNetConfig:
         encoder_learning_rate_scale: Factor on the learning rate of both towers (released: 0.1).
         has_full_rate_positions: Whether positional embeddings learn at the full rate, as released.
         has_coordinate_input: Whether x and y of each pixel join the decoder's input (paper: no).
+        has_place_words: Whether words get embeddings of their own, and become planes that join the
+            decoder's input (paper: no); see `PlaceWords`.
+        referent_weight: Of the cross-entropy over the image's referents (paper: 0).
+        dice_weight: Of the dice loss (paper: 0).
     """
 
     encoder: ClipConfig = field(default_factory=ClipConfig)
@@ -68,6 +74,9 @@ class TrisNetConfig:
     encoder_learning_rate_scale: float = 0.1
     has_full_rate_positions: bool = True
     has_coordinate_input: bool = False
+    has_place_words: bool = False
+    referent_weight: float = 0.0
+    dice_weight: float = 0.0
 
     def build(self, *, pretrained: bool = True) -> "TrisNet":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
@@ -95,11 +104,12 @@ class TrisNet(Segmenter):
             PixelWordAttention(width, self.encoder.word_dim, mask_padding=config.mask_padding)
             for width in channels[1:]
         )
+        num_words = self.encoder.clip.token_embedding.num_embeddings
+        self.place_words = (
+            PlaceWords(num_words, self.encoder.word_dim) if config.has_place_words else None
+        )
         self.decoder = PyramidDecoder(
-            channels,
-            config.decoder_channels,
-            hint_channels=RESPONSE_CHANNELS * (self.response is not None)
-            + COORDINATE_CHANNELS * config.has_coordinate_input,
+            channels, config.decoder_channels, hint_channels=self._count_hints()
         )
 
     @property
@@ -115,6 +125,8 @@ class TrisNet(Segmenter):
         """
         finest, *coarser = self.encoder.encode_pyramid(batch.images)
         words, _ = self.encoder.encode_words(batch.token_ids)
+        if self.place_words is not None:
+            words = self.place_words.add_to(words, batch.token_ids)
         fused = [
             features[batch.image_index]
             + fusion(features, words, batch.token_mask, image_index=batch.image_index)
@@ -124,7 +136,7 @@ class TrisNet(Segmenter):
             finest,
             fused,
             image_index=batch.image_index,
-            hints=self._hints(batch, size=finest.shape[-2:]),
+            hints=self._hints(batch, words, size=finest.shape[-2:]),
         )
         masks = [resize(level, batch.images.shape[-2:])[:, 0] for level in logits]
         extras = {"deep_logits": torch.stack(masks[1:])} if masks[1:] else {}
@@ -132,6 +144,8 @@ class TrisNet(Segmenter):
 
     def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy of the finest head and, in training, of the coarser heads.
+
+        Where they have a weight, the terms of `image_losses` are among them.
 
         Raises:
             ValueError: If the batch has no targets.
@@ -146,7 +160,12 @@ class TrisNet(Segmenter):
             ]
             scale = self.config.deep_supervision_weight
             losses["deep_supervision_loss"] = scale * torch.stack(deep).sum()
-        return losses
+        return losses | image_losses(
+            output.mask_logits,
+            batch,
+            referent_weight=self.config.referent_weight,
+            dice_weight=self.config.dice_weight,
+        )
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the encoder at its reduced rate, positional embeddings, and the rest."""
@@ -170,15 +189,23 @@ class TrisNet(Segmenter):
             self.response.eval()
         return self
 
-    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor | None:
-        hints = []
+    def _count_hints(self) -> int:
+        num_maps = RESPONSE_CHANNELS * (self.response is not None)
+        num_planes = 0 if self.place_words is None else self.place_words.num_channels(num_maps)
+        return num_maps + COORDINATE_CHANNELS * self.config.has_coordinate_input + num_planes
+
+    def _hints(self, batch: Batch, words: Tensor, *, size: torch.Size) -> Tensor | None:
+        hints, maps = [], None
         if self.response is not None:
             with torch.no_grad():
-                maps = self.response(batch)
-            hints.append(resize(response_hints(maps.response_logits), size))
+                response = self.response(batch)
+            maps = resize(response_hints(response.response_logits), size)
+            hints.append(maps)
         if self.config.has_coordinate_input:
             planes = coordinate_planes(size, like=batch.images)
             hints.append(planes.expand(len(batch.token_ids), *planes.shape))
+        if self.place_words is not None:
+            hints.append(self.place_words(words, batch.token_mask, size=size, maps=maps))
         return torch.cat(hints, dim=1) if hints else None
 
     def _build_encoder(self, *, load: bool) -> ClipEncoder:

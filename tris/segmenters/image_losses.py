@@ -1,0 +1,100 @@
+"""Mask losses beyond the paper's, for image-wise batches: referents share an image's pixels."""
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from tris.batch import IGNORE_INDEX, Batch
+from tris.data.samples import NO_SINGLE_REFERENT
+from tris.segmenters.losses import dice_loss, required_targets
+
+_LEFT_OUT = -1
+_BACKGROUND = 0
+
+
+def image_losses(
+    logits: Float[Tensor, "expr height width"],
+    batch: Batch,
+    *,
+    referent_weight: float,
+    dice_weight: float,
+) -> dict[str, Float[Tensor, ""]]:
+    """Return the weighted terms that any segmenter may add to its own; weight 0 = no term.
+
+    Raises:
+        InputError: If the batch has no targets.
+    """
+    terms = {}
+    if referent_weight:
+        terms["referent_loss"] = referent_weight * referent_cross_entropy(logits, batch)
+    if dice_weight:
+        terms["dice_loss"] = dice_weight * dice_loss(logits, required_targets(batch))
+    return terms
+
+
+def referent_cross_entropy(
+    logits: Float[Tensor, "expr height width"], batch: Batch
+) -> Float[Tensor, ""]:
+    """Return how surprising it is which of its image's referents each pixel belongs to.
+
+    The classes of a pixel are the image's referents and a background of logit 0. Every expression
+    is asked by itself: its own logit speaks for its referent, the mean over its sentences for each
+    other one. So sentences of one referent are no rivals, and none hides behind a better one, as
+    it could in a mean: in use each stands alone. Where an image has one referent this is its
+    binary cross-entropy.
+
+    Left out are pixels that some labelled referent of the image does not know or that several
+    claim; referents without a known pixel, as rivals too; and expressions whose target is not that
+    of one referent (`NO_SINGLE_REFERENT`).
+
+    Args:
+        logits: > 0 means foreground.
+        batch: Says what is true, and which sentences share an image and a referent.
+
+    Returns:
+        Nats per pixel: mean over all expressions of the mean over their image's pixels, float32;
+        what is left out adds zero.
+
+    Raises:
+        InputError: If the batch has no targets.
+    """
+    targets = required_targets(batch)
+    is_labelled = (targets != IGNORE_INDEX).flatten(1).any(dim=1)
+    takes_part = is_labelled & (batch.referent_id != NO_SINGLE_REFERENT)
+    total = 0.0 * logits.float().sum()
+    for image in batch.image_index[takes_part].unique():
+        rows = (takes_part & (batch.image_index == image)).nonzero()[:, 0]
+        _, referent = batch.referent_id[rows].unique(return_inverse=True)
+        total = total + _cross_entropy_of_image(
+            logits[rows].float().flatten(1), targets[rows].flatten(1), referent
+        )
+    return total / len(logits)
+
+
+def _cross_entropy_of_image(
+    logits: Float[Tensor, "expr pixels"],
+    targets: UInt8[Tensor, "expr pixels"],
+    referent: Int[Tensor, "expr"],
+) -> Float[Tensor, ""]:
+    """Return the sum over one image's expressions; ``referent`` counts from 0."""
+    membership = functional.one_hot(referent).to(logits).T
+    means = (membership / membership.sum(dim=1, keepdim=True)) @ logits
+    scores = torch.cat([torch.zeros_like(means[:1]), means]).repeat(len(logits), 1, 1)
+    rows = torch.arange(len(logits), device=logits.device)
+    scores[rows, referent + 1] = logits
+    owner = _find_owner(targets, membership > 0)
+    per_pixel = functional.cross_entropy(
+        scores, owner.expand(len(logits), -1), ignore_index=_LEFT_OUT, reduction="none"
+    )
+    return per_pixel.sum() / (owner != _LEFT_OUT).sum().clamp(min=1)
+
+
+def _find_owner(
+    targets: UInt8[Tensor, "expr pixels"], membership: Bool[Tensor, "referents expr"]
+) -> Int[Tensor, "pixels"]:
+    """Return the class of each pixel: background, 1 + number of a referent, or left out."""
+    claims = membership.float() @ (targets == 1).float() > 0
+    owner = torch.where(claims.any(dim=0), claims.float().argmax(dim=0) + 1, _BACKGROUND)
+    is_unsure = (targets == IGNORE_INDEX).any(dim=0) | (claims.sum(dim=0) > 1)
+    return owner.masked_fill(is_unsure, _LEFT_OUT)

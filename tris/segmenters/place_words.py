@@ -1,0 +1,86 @@
+"""Place words that count: word embeddings of their own, and words that become planes."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tris.segmenters.hints import coordinate_planes
+
+_EMBEDDING_SPREAD = 0.2
+"""Word features behind a layer norm spread about 1: words start out distinct, yet themselves."""
+
+
+class PlaceWords(nn.Module):
+    """Gives a segmenter what its text encoder lost: which side a sentence means.
+
+    Contrastive training leaves little of place words in a text encoder's features. Two parts mend
+    that together; either alone does little. `add_to` adds fresh embeddings to the word features,
+    and `forward` turns the words into a few linear planes a x + b y + c over the image, alone and
+    times maps that the caller has (a response), to join a decoder's inputs.
+
+    A network with place words builds this with its tokenizer's vocabulary, calls `add_to` on what
+    its text encoder gives, uses the sum in place of the word features, and gives `forward` the
+    same sum.
+
+    Args:
+        vocabulary_size: Token ids are below it.
+        word_channels: Channels of the word features.
+        num_planes: Planes per sentence.
+
+    Source:
+        Ours (docs/beyond.md).
+    """
+
+    def __init__(self, vocabulary_size: int, word_channels: int, *, num_planes: int = 4) -> None:
+        super().__init__()
+        self.num_planes = num_planes
+        self.embedding = nn.Embedding(vocabulary_size, word_channels)
+        nn.init.normal_(self.embedding.weight, std=_EMBEDDING_SPREAD)
+        self.word_layer = nn.Sequential(
+            nn.LayerNorm(word_channels), nn.Linear(word_channels, word_channels), nn.GELU()
+        )
+        self.sentence_layer = nn.Sequential(
+            nn.Linear(word_channels, word_channels), nn.GELU(),
+            nn.Linear(word_channels, 3 * num_planes),
+        )  # fmt: skip
+
+    def num_channels(self, num_maps: int) -> int:
+        """Return how many maps `forward` gives for ``num_maps`` maps of the caller's."""
+        return self.num_planes * (1 + num_maps)
+
+    def add_to(
+        self,
+        word_features: Float[Tensor, "expr tokens channels"],
+        token_ids: Int[Tensor, "expr tokens"],
+    ) -> Float[Tensor, "expr tokens channels"]:
+        """Return the word features plus this module's own embedding of every token."""
+        own: Tensor = self.embedding(token_ids)
+        return word_features + own.to(word_features.dtype)
+
+    def forward(
+        self,
+        words: Float[Tensor, "expr tokens channels"],
+        token_mask: Bool[Tensor, "expr tokens"],
+        *,
+        size: torch.Size | tuple[int, int],
+        maps: Float[Tensor, "expr maps h w"] | None = None,
+    ) -> Float[Tensor, "expr _ height width"]:
+        """Return the sentences' planes, then each map times each plane.
+
+        Args:
+            words: What `add_to` gave.
+            token_mask: True = real token; the others have no say.
+            size: Height, width of the planes; ``maps`` have the same.
+            maps: Where things are that the sentence may be about, or None.
+        """
+        counted = token_mask[..., None].to(words.dtype)
+        features = self.word_layer(words) * counted
+        sentences = features.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        coefficients = self.sentence_layer(sentences).unflatten(1, (self.num_planes, 3))
+        x_and_y = coordinate_planes(size, like=coefficients)
+        basis = torch.cat([x_and_y, torch.ones_like(x_and_y[:1])])
+        planes = torch.einsum("epk,khw->ephw", coefficients, basis)
+        if maps is None:
+            return planes
+        products = maps.to(planes.dtype).unsqueeze(2) * planes.unsqueeze(1)
+        return torch.cat([planes, products.flatten(1, 2)], dim=1)
