@@ -52,6 +52,11 @@ class Folders:
         return self.run / "labels"
 
     @property
+    def features(self) -> Path:
+        """Maps of frozen image encoders, where a segmenter caches them; can be removed."""
+        return self.run / "features"
+
+    @property
     def metrics(self) -> Path:
         """The figures of every step."""
         return self.run / "metrics.json"

@@ -1,7 +1,8 @@
 """Model directories: ``config.json``, ``model.safetensors``, a model card, and what they need.
 
-A directory is complete: it rebuilds the network without a download. The class is named in
-``config.json`` and must be one of this package; nothing is unpickled.
+A directory is complete: it rebuilds the network without a download, unless the network leaves out
+weights that can be had by name (`tris.left_out`). The class is named in ``config.json`` and must be
+one of this package; nothing is unpickled.
 """
 
 import abc
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from tris.batch import InputSpec
 from tris.errors import InputError
 from tris.files import replace_directory as replace_directory
+from tris.left_out import check_left_out, describe_left_out, load_stored_state, stored_state
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound="PretrainedModel")
@@ -84,6 +86,8 @@ class PretrainedModel(nn.Module, abc.ABC):
                 "config": dataclasses.asdict(self.config),
                 "assets": sorted(self.assets),
             }
+            if left_out := describe_left_out(self):
+                description["left_out"] = left_out
             (scratch / "config.json").write_text(json.dumps(description, indent=2) + "\n")
             _save_weights(self, scratch / "model.safetensors")
             (scratch / "README.md").write_text(card or _default_card(self))
@@ -99,13 +103,21 @@ class PretrainedModel(nn.Module, abc.ABC):
     def input_spec(self) -> InputSpec:
         """Size rule, normalisation and tokenizer of the network's input."""
 
+    def left_out(self) -> dict[str, str]:
+        """Return which frozen weights are not stored, by prefix, and where they come from.
+
+        ``config.build(pretrained=False)`` fetches these all the same: no file replaces them.
+        """
+        return {}
+
     @classmethod
     def from_pretrained(cls: type[Model], source: Path | str) -> Model:
         """Rebuild a network from a model directory, or from a repository of the Hugging Face hub.
 
         Raises:
-            InputError: If there is no such directory, it holds another kind of network, or its
-                weights do not fit its config (the keys are listed).
+            InputError: If there is no such directory, it holds another kind of network, its
+                weights do not fit its config (the keys are listed), or frozen weights that it
+                leaves out cannot be had or are others.
         """
         directory = _find_directory(source)
         description = read_description(directory)
@@ -120,6 +132,7 @@ class PretrainedModel(nn.Module, abc.ABC):
             if Path(name).name != name:
                 raise InputError(f"{directory}/config.json names an asset outside itself: {name}.")
             model.assets[name] = (directory / name).read_bytes()
+        check_left_out(model, description.get("left_out", {}), made=str(directory))
         load_weights(model, directory / "model.safetensors")
         model.eval()
         return model  # type: ignore[no-any-return]  # checked by issubclass above
@@ -184,12 +197,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load a state dict; every key and every shape must fit.
+    """Load a state dict; every key and every shape must fit, but for weights that are left out.
 
     Raises:
         InputError: Lists keys that are missing, left over or of another shape.
     """
-    wanted = model.state_dict()
+    wanted = stored_state(model)
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
     misshapen = sorted(
@@ -203,7 +216,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *, source: str) -> No
             f"missing {_some(missing)}, unexpected {_some(unexpected)}, "
             f"of another shape {_some(misshapen)}."
         )
-    model.load_state_dict(state, strict=True)
+    load_stored_state(model, state)
 
 
 def _some(names: list[str]) -> str:
@@ -225,7 +238,7 @@ def _save_weights(model: nn.Module, path: Path) -> None:
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    return {key: value.detach().cpu().contiguous() for key, value in stored_state(model).items()}
 
 
 def _find_directory(source: Path | str) -> Path:

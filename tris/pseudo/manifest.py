@@ -1,7 +1,6 @@
 """What made a label store: settings that must agree, and facts that are only recorded."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -13,10 +12,10 @@ from typing import Any, TypeVar
 import dacite
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from tris.errors import InputError
+from tris.left_out import digest_of_state
 
 Kind = TypeVar("Kind")
 
@@ -83,12 +82,7 @@ def digest_of_weights(source: Path | Mapping[str, Tensor]) -> str:
         InputError: If there is no such file or it is no safetensors file.
     """
     state = _read_state(source) if isinstance(source, Path) else source
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest_of_state(state)
 
 
 def software_versions() -> dict[str, str]:

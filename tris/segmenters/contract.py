@@ -1,6 +1,7 @@
 """What every stage-2 network offers, so that trainer, evaluator and `tris predict` serve all."""
 
 import abc
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -46,3 +47,15 @@ class Segmenter(PretrainedModel, abc.ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter in exactly one group."""
         return [ParameterGroup("all", [p for p in self.parameters() if p.requires_grad])]
+
+    def keep_features_in(self, folder: Path) -> None:
+        """Be told where maps of a frozen image encoder may be kept while training.
+
+        Only networks that cache such maps make use of it; the folder is no part of their config.
+        """
+
+    def set_progress(self, fraction: float) -> None:
+        """Be told how much of the training is done, in [0, 1], before each of its steps.
+
+        Only networks whose loss changes while they train make use of it.
+        """

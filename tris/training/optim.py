@@ -41,6 +41,9 @@ def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) ->
         return warmup * float((1 - progress) ** config.power)
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+    if config.schedule == "step":
+        falls = sum(step >= round(part * total_steps) for part in config.decay_at)
+        return warmup * float(0.1**falls)
     return warmup
 
 

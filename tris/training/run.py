@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tris.batch import Batch
 from tris.errors import InputError
+from tris.left_out import check_left_out, describe_left_out, load_stored_state, stored_state
 from tris.training.checkpoint import (
     CheckpointStore,
     read_progress,
@@ -252,11 +253,12 @@ class TrainingRun:
         write_tensors(own, scratch / f"process-{self.accelerator.process_index}.pt")
         if self.accelerator.is_main_process:
             shared: dict[str, Any] = {
-                "network": self.network.state_dict(),
+                "network": stored_state(self.network),
+                "left_out": describe_left_out(self.network),
                 "optimizer": self.optimizer.state_dict(),
             }
             if self.average is not None:
-                shared["average"] = self.average.state_dict()
+                shared["average"] = stored_state(self.average)
             if self.accelerator.scaler is not None:
                 shared["scaler"] = self.accelerator.scaler.state_dict()
             write_tensors(shared, scratch / "shared.pt")
@@ -349,10 +351,11 @@ class TrainingRun:
         saved = read_progress(checkpoint)
         check_same(saved["fingerprint"], self.fingerprint, made=self.store.directory)
         shared = read_tensors(checkpoint / "shared.pt")
-        self.network.load_state_dict(shared["network"])
+        check_left_out(self.network, shared.get("left_out", {}), made=str(checkpoint))
+        load_stored_state(self.network, shared["network"])
         self.optimizer.load_state_dict(shared["optimizer"])
         if self.average is not None:
-            self.average.load_state_dict(shared["average"])
+            load_stored_state(self.average, shared["average"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
         own = checkpoint / f"process-{self.accelerator.process_index}.pt"

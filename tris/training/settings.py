@@ -14,13 +14,17 @@ class TrainingConfig:
         global_batch_size: Items per optimiser step over all processes; each takes its share.
         sampling: An item is a referent with one random sentence (``referents``, as published), or
             an image with several of its sentences (``images``).
-        sentences_per_image: At most so many with ``sampling="images"``.
+        sentences_per_image: At most so many with ``sampling="images"``; 0 = all.
+        flip_probability: Of an image to come mirrored, its sentences with left and right exchanged
+            (paper: 0).
         epochs: Passes over the training items; ignored where ``steps`` is given.
         steps: Optimiser steps, or None.
         learning_rate: Of parameter groups with scale 1.
         weight_decay: Of parameter groups that name none.
-        schedule: ``poly`` = (1 - step / steps) ** power, ``cosine``, or ``constant``.
+        schedule: ``poly`` = (1 - step / steps) ** power, ``cosine``, ``constant``, or ``step``.
         power: Exponent of ``poly``.
+        decay_at: With ``step``: parts of the training, in (0, 1), after each of which the rate falls
+            to a tenth.
         warmup_steps: Linear rise from 0.
         clip_norm: Largest gradient norm, or None.
         gradient_accumulation: Passes per optimiser step; stage 1 then compares each image with
@@ -42,12 +46,14 @@ class TrainingConfig:
     global_batch_size: int = 48
     sampling: Literal["referents", "images"] = "referents"
     sentences_per_image: int = 9
+    flip_probability: float = 0.0
     epochs: float = 15.0
     steps: int | None = None
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     power: float = 0.9
+    decay_at: tuple[float, ...] = ()
     warmup_steps: int = 0
     clip_norm: float | None = None
     gradient_accumulation: int = 1

@@ -28,6 +28,11 @@ def test_the_constant_schedule_stays():
     assert factors(3, schedule="constant") == [1.0, 1.0, 1.0]
 
 
+def test_the_step_schedule_falls_to_a_tenth_at_each_part():
+    found = factors(10, schedule="step", decay_at=(0.6, 0.8))
+    assert found == pytest.approx([1.0] * 6 + [0.1] * 2 + [0.01] * 2)
+
+
 def test_warmup_rises_linearly_and_multiplies_the_schedule():
     assert factors(6, schedule="constant", warmup_steps=4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     poly = factors(6, schedule="poly", power=1.0, warmup_steps=2)
