@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STAGES = ("pretrain_clip", "train_response", "make_pseudo_labels", "train_segmenter", "evaluate")
+STAGES = (
+    "pretrain_clip", "train_response", "make_pseudo_labels", "train_segmenter", "self_train",
+    "evaluate",
+)  # fmt: skip
 
 
 def start(order):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tris.batch import Batch
@@ -148,6 +148,62 @@ def crop_to_content(
     return cropped
 
 
+def weigh_maps(
+    similarity: Float[Tensor, "expr expr"],
+    places: Int[Tensor, "expr"],
+    kinship: Kinship,
+    referents: Sequence[Referent],
+    *,
+    config: PrmsConfig,
+) -> list[Selection]:
+    """Return one selection per referent of one image; rows are those of the image.
+
+    Args:
+        similarity: Row = image under a map, column = sentence; all of the image.
+        places: The referent of each row, its number among ``referents``.
+        kinship: Who is whose rival.
+        referents: Of the image.
+        config: Method and temperature.
+    """
+    rows_of = group_rows(places.tolist())
+    if config.method == "prms":
+        return [
+            _pick(referents[place].referent_id, rows, similarity[rows][:, rows])
+            for place, rows in rows_of.items()
+        ]
+    rivals = torch.from_numpy(kinship.rivals).to(places.device)[places][:, places]
+    weights, margins = margin_weights(
+        similarity, places, rivals=rivals, temperature=config.temperature
+    )
+    selections = []
+    for place, rows in rows_of.items():
+        own = weights[rows]
+        best = rows[int(own.argmax())]
+        selections.append(
+            Selection(
+                referents[place].referent_id, best, tuple(rows), float(margins[best]),
+                tuple(own.tolist()),
+            )
+        )  # fmt: skip
+    return selections
+
+
+def merge_maps(
+    logits: Float[Tensor, "expr height width"], selection: Selection
+) -> Float[Tensor, "height width"]:
+    """Return the weighted mean of a referent's maps."""
+    weights = logits.new_tensor(selection.weights)
+    return torch.einsum("m,mhw->hw", weights, logits[list(selection.rows)])
+
+
+def number_rows(groups: dict[int, list[int]], count: int) -> Int[Tensor, "rows"]:
+    """Return for every row the number of its group: 0, 1, ... in the order of ``groups``."""
+    places = torch.empty(count, dtype=torch.long)
+    for place, rows in enumerate(groups.values()):
+        places[rows] = place
+    return places
+
+
 def _choose_alone(
     logits: Float[Tensor, "expr height width"],
     numbers: list[int],
@@ -185,9 +241,9 @@ def _choose_together(
         groups = group_rows([index.expression_row(numbers[row])[0] for row in rows])
         referents = [index[row] for row in groups]
         kinship = find_kinship(referents, label.competing)
-        places = _places(groups, len(rows)).to(similarity.device)
-        picks = _weigh(similarity.float(), places, kinship, referents, config=selection)
-        maps = torch.stack([_merge(logits[rows], each) for each in picks])
+        places = number_rows(groups, len(rows)).to(similarity.device)
+        picks = weigh_maps(similarity.float(), places, kinship, referents, config=selection)
+        maps = torch.stack([merge_maps(logits[rows], each) for each in picks])
         chosen = [
             ChosenMap(referent, index.expression_row(numbers[rows[pick.row]])[1], pick.score, one)
             for referent, pick, one in zip(
@@ -219,58 +275,12 @@ def contests_of(
     return plan_contests(join_alike(kinship, foregrounds, tells_not_apart, label.competing))
 
 
-def _weigh(
-    similarity: Float[Tensor, "expr expr"],
-    places: Tensor,
-    kinship: Kinship,
-    referents: Sequence[Referent],
-    *,
-    config: PrmsConfig,
-) -> list[Selection]:
-    """Return one selection per referent of one image; rows are those of the image."""
-    rows_of = group_rows(places.tolist())
-    if config.method == "prms":
-        return [
-            _pick(referents[place].referent_id, rows, similarity[rows][:, rows])
-            for place, rows in rows_of.items()
-        ]
-    rivals = torch.from_numpy(kinship.rivals).to(places.device)[places][:, places]
-    weights, margins = margin_weights(
-        similarity, places, rivals=rivals, temperature=config.temperature
-    )
-    selections = []
-    for place, rows in rows_of.items():
-        own = weights[rows]
-        best = rows[int(own.argmax())]
-        selections.append(
-            Selection(
-                referents[place].referent_id, best, tuple(rows), float(margins[best]),
-                tuple(own.tolist()),
-            )
-        )  # fmt: skip
-    return selections
-
-
 def _pick(
     referent_id: int, rows: Sequence[int], similarity: Float[Tensor, "expr expr"]
 ) -> Selection:
     pick = pick_positive_map(similarity)
     weights = tuple(float(place == pick.position) for place in range(len(rows)))
     return Selection(referent_id, rows[pick.position], tuple(rows), pick.score, weights)
-
-
-def _merge(
-    logits: Float[Tensor, "expr height width"], selection: Selection
-) -> Float[Tensor, "height width"]:
-    weights = logits.new_tensor(selection.weights)
-    return torch.einsum("m,mhw->hw", weights, logits[list(selection.rows)])
-
-
-def _places(groups: dict[int, list[int]], count: int) -> Tensor:
-    places = torch.empty(count, dtype=torch.long)
-    for place, rows in enumerate(groups.values()):
-        places[rows] = place
-    return places
 
 
 def _similarities(

@@ -1,0 +1,153 @@
+"""Merging, competition and a second round of stage 2, started as make starts them."""
+
+import json
+import signal
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from tris.data.index import open_index
+from tris.pseudo.store import open_label_store
+from tris.segmenters.contract import Segmenter
+
+pytestmark = pytest.mark.slow
+
+COMPETING = (
+    "--labels.selection.method=margin", "--labels.selection.temperature=0.05",
+    "--labels.label.competition=image",
+)  # fmt: skip
+TWO_ROUNDS = ("--self-training.rounds=2", "--self-training.steps=6")
+PARTS = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
+
+
+def label_lines(store):
+    shards = sorted(store.glob("shard-*.jsonl"))
+    return sorted(line for each in shards for line in each.read_text().splitlines())
+
+
+def assert_no_overlap(run, store):
+    index, labels = open_index(run / "index", "train"), open_label_store(store)
+    images = defaultdict(list)
+    for referent in index:
+        images[referent.image_id].append(labels.get("refcoco", referent.referent_id))
+    assert max(len(each) for each in images.values()) > 1
+    for each in images.values():
+        assert np.sum([label == 1 for label in each], axis=0).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def competing(finished_run, tmp_path_factory, zygote, run_settings):
+    """Labels that competed, made by one process."""
+    run = tmp_path_factory.mktemp("competing") / "run"
+    run.mkdir()
+    for part in ("data", "index", "clip", "response"):
+        (run / part).symlink_to(finished_run / part)
+    zygote.run("make_pseudo_labels", run_settings(run, *COMPETING))
+    return run
+
+
+def test_labels_of_one_image_do_not_overlap(competing):
+    assert_no_overlap(competing, competing / "labels")
+
+
+def test_labels_that_competed_are_others_than_those_that_did_not(competing, finished_run):
+    assert label_lines(competing / "labels") != label_lines(finished_run / "labels")
+
+
+@pytest.mark.multiprocess
+def test_labels_that_compete_do_not_depend_on_the_number_of_processes(
+    competing, copy_of_run, zygote, run_settings
+):
+    run = copy_of_run("data", "index", "clip", "response")
+    zygote.run("make_pseudo_labels", run_settings(run, *COMPETING), num_processes=2)
+    assert label_lines(run / "labels") == label_lines(competing / "labels")
+
+
+def test_labelling_that_was_killed_within_an_image_goes_on_to_the_same_labels(
+    competing, copy_of_run, zygote, run_settings
+):
+    run = copy_of_run("data", "index", "clip", "response")
+    (run / "labels").mkdir()
+    (run / "labels" / "settings.json").write_bytes(
+        (competing / "labels" / "settings.json").read_bytes()
+    )
+    whole = (competing / "labels" / "shard-00000-of-00001.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    # Two of the first image's referents are there, the third line is torn.
+    (run / "labels" / "shard-00000-of-00001.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    zygote.run("make_pseudo_labels", run_settings(run, *COMPETING))
+    assert label_lines(run / "labels") == label_lines(competing / "labels")
+
+
+@pytest.fixture(scope="module")
+def two_rounds(finished_run, tmp_path_factory, zygote, run_settings):
+    """A run of one round, taken to two."""
+    import shutil
+
+    run = tmp_path_factory.mktemp("rounds") / "run"
+    run.mkdir()
+    for part in PARTS:
+        shutil.copytree(finished_run / part, run / part)
+    arguments = run_settings(run, *TWO_ROUNDS, "--evaluation.crf")
+    zygote.run("train_segmenter", arguments)
+    zygote.run("self_train", arguments)
+    zygote.run("evaluate", arguments)
+    return run
+
+
+def test_the_first_round_keeps_its_weights_and_the_second_is_the_segmenter(
+    two_rounds, finished_run, weights_of
+):
+    first = two_rounds / "rounds" / "1" / "segmenter" / "model"
+    assert weights_of(first) == weights_of(finished_run / "segmenter" / "model")
+    assert weights_of(two_rounds / "segmenter" / "model") != weights_of(first)
+    Segmenter.from_pretrained(two_rounds / "segmenter" / "model")
+
+
+def test_labels_of_the_second_round_name_it_and_do_not_overlap(two_rounds):
+    store = two_rounds / "rounds" / "2" / "labels"
+    settings = open_label_store(store).manifest.settings
+    assert settings.config["round"] == 2
+    assert set(settings.weights) == {"segmenter"}
+    assert_no_overlap(two_rounds, store)
+
+
+def test_every_round_and_the_crf_at_test_are_scored(two_rounds):
+    metrics = json.loads((two_rounds / "metrics.json").read_text())
+    assert {"segmenter_round1", "segmenter", "segmenter_crf"} <= set(metrics)
+    plain, refined = (metrics[name]["val"] for name in ("segmenter", "segmenter_crf"))
+    assert plain["peak_in_mask_accuracy"] == refined["peak_in_mask_accuracy"]
+    assert plain["mean_iou"] != refined["mean_iou"]
+
+
+def test_a_second_start_does_nothing(two_rounds, zygote, run_settings, weights_of):
+    before = weights_of(two_rounds / "segmenter" / "model")
+    arguments = run_settings(two_rounds, *TWO_ROUNDS)
+    for stage in ("train_segmenter", "self_train"):
+        assert "is there already" in zygote.run(stage, arguments)
+    assert weights_of(two_rounds / "segmenter" / "model") == before
+
+
+def test_asking_for_one_round_of_a_run_of_two_is_refused(two_rounds, zygote, run_settings):
+    assert "round: 2 there" in zygote.fail("train_segmenter", run_settings(two_rounds))
+
+
+def test_a_killed_second_round_resumes_to_the_same_weights(
+    two_rounds, copy_of_run, zygote, run_settings, weights_of
+):
+    run = copy_of_run(*PARTS)
+    arguments = run_settings(run, *TWO_ROUNDS, "--segmenter.training.checkpoint-steps=2")
+    zygote.run("train_segmenter", arguments)
+    running = zygote.start("self_train", arguments)
+    checkpoint = run / "segmenter" / "checkpoints" / "step-00000002"
+    assert running.signal_once_there(checkpoint, signal.SIGKILL) == [-signal.SIGKILL]
+    zygote.run("self_train", arguments)
+    assert weights_of(run / "segmenter" / "model") == weights_of(two_rounds / "segmenter" / "model")
+
+
+def test_the_second_round_before_the_first_says_what_to_run_first(
+    copy_of_run, zygote, run_settings
+):
+    run = copy_of_run("data", "index", "clip", "response", "labels")
+    assert "train_segmenter" in zygote.fail("self_train", run_settings(run, *TWO_ROUNDS))

@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tris.errors import InputError
+from tris.pseudo.contest import CompetitionConfig, Contest
+from tris.pseudo.crf import refine_with_crf
+from tris.pseudo.label import (
+    EMBEDDED_LABELS,
+    LabelConfig,
+    label_referent,
+    normalise_map,
+    resize_map,
+)
+from tris.pseudo.label_image import class_probabilities, label_image
+from tris.pseudo.pool import ImageTask, LabelPool
+
+COMPETING = replace(EMBEDDED_LABELS, competition="image", degenerate="keep")
+PLAIN = replace(COMPETING, refiner="threshold")
+GREY = np.full((6, 8, 3), 100, np.uint8)
+BOTH = (Contest(((0,), (1,)), 2),)
+
+
+def random_image(seed, referents=3):
+    generator = np.random.default_rng(seed)
+    maps = (3 * generator.normal(size=(referents, 3, 4))).astype(np.float32)
+    return maps, generator.integers(0, 255, (18, 24, 3), np.uint8)
+
+
+def maps_of(*rows):
+    """One map per list of column values, four rows high."""
+    return np.array([[list(row)] * 4 for row in rows], np.float32)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**16), st.sampled_from(["crf", "threshold"]))
+def test_labels_of_one_image_never_overlap(seed, refiner):
+    maps, image = random_image(seed)
+    config = replace(COMPETING, refiner=refiner)
+    labels = label_image(maps, image, (Contest(((0,), (1,), (2,)), 3),), config)
+    assert sorted(labels) == [0, 1, 2]
+    assert np.sum([labels[place].label == 1 for place in labels], axis=0).max() <= 1
+
+
+def test_where_two_maps_agree_the_stronger_one_wins():
+    labels = label_image(maps_of([4, 2, -4], [2, 4, -4]), GREY[:4, :3], BOTH, PLAIN)
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 1, 0]] * 4)
+
+
+@pytest.mark.parametrize(("logit", "wins"), [(-0.5, True), (0.5, False)])
+def test_the_background_is_a_rival_with_a_score_of_its_own(logit, wins):
+    config = replace(PLAIN, competing=replace(PLAIN.competing, background_logit=logit))
+    labels = label_image(maps_of([0.0], [-9.0]), GREY[:4, :1], BOTH, config)
+    assert bool(labels[0].label.all()) == wins
+    assert not labels[1].label.any()
+
+
+def test_a_referent_that_is_alone_goes_the_ordinary_way():
+    maps, image = random_image(0, referents=1)
+    (found,) = label_image(maps, image, (Contest(((0,),), 1),), COMPETING).values()
+    np.testing.assert_array_equal(found.label, label_referent(maps[0], image, COMPETING).label)
+
+
+@pytest.mark.parametrize("config", [LabelConfig(), EMBEDDED_LABELS])
+def test_one_class_against_a_background_at_zero_is_the_ordinary_crf(config):
+    maps, image = random_image(3, referents=1)
+    crf = replace(config.crf, threshold=config.foreground_threshold)
+    one = replace(config, competing=CompetitionConfig(crf=crf, background_logit=0.0))
+    upsampled = class_probabilities(maps, image, replace(one, refiner="threshold"))
+    assert upsampled.shape == (2, 18, 24)
+    found = class_probabilities(maps, image, one)
+    probability = normalise_map(resize_map(maps[0], (18, 24)), config.normalisation)
+    np.testing.assert_allclose(found[1], refine_with_crf(probability, image, crf), atol=1e-5)
+
+
+def test_referents_of_the_same_object_do_not_compete_and_keep_the_same_pixels():
+    maps = maps_of([4, 0, -4], [2, 2, -4], [-4, -4, 4])
+    labels = label_image(maps, GREY[:4, :3], (Contest(((0, 1), (2,)), 2),), PLAIN)
+    np.testing.assert_array_equal(labels[0].label, [[1, 1, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, labels[0].label)
+    np.testing.assert_array_equal(labels[2].label, [[0, 0, 1]] * 4)
+
+
+def test_a_composite_keeps_its_parts_pixels_and_takes_none_of_a_strangers():
+    one, both, stranger = [4, -4, -4], [3, 3, 1], [-4, -4, 4]
+    contests = (Contest(((0,), (2,)), 2), Contest(((1,), (2,)), 1))
+    labels = label_image(maps_of(one, both, stranger), GREY[:4, :3], contests, PLAIN)
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[1, 1, 0]] * 4)
+    np.testing.assert_array_equal(labels[2].label, [[0, 0, 1]] * 4)
+
+
+def test_only_referents_of_the_contests_that_are_asked_for_come_back():
+    maps, image = random_image(1)
+    contests = (Contest(((2,), (0,)), 1),)
+    assert list(label_image(maps, image, contests, COMPETING)) == [2]
+
+
+def test_a_label_does_not_depend_on_which_other_contests_are_asked_for():
+    maps, image = random_image(2)
+    both = (Contest(((0,), (1,)), 2), Contest(((2,), (1,)), 1))
+    together, alone = (label_image(maps, image, part, COMPETING) for part in (both, both[1:]))
+    np.testing.assert_array_equal(together[2].label, alone[2].label)
+
+
+def test_pixels_of_an_unsure_winner_are_looked_at_by_no_loss():
+    config = replace(PLAIN, competing=replace(PLAIN.competing, smallest_confidence=0.9))
+    labels = label_image(maps_of([9, 1, -9], [-9, 0.9, -9]), GREY[:4, :3], BOTH, config)
+    np.testing.assert_array_equal(labels[0].label, [[1, 255, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 255, 0]] * 4)
+
+
+def test_a_referent_that_loses_every_pixel_is_empty_and_ignored():
+    config = replace(PLAIN, degenerate="ignore")
+    labels = label_image(maps_of([4, -4], [3, -4]), GREY[:4, :2], BOTH, config)
+    assert labels[1].degeneracy == "empty"
+    assert (labels[1].label == 255).all()
+
+
+def test_the_common_crf_follows_the_photograph():
+    image = np.full((20, 30, 3), 30, np.uint8)
+    image[:, :8], image[:, 20:] = (220, 60, 60), (60, 60, 220)
+    ramp = np.linspace(3, -3, 30, dtype=np.float32)[None].repeat(20, 0)
+    labels = label_image(np.stack([ramp, ramp[:, ::-1]]), image, BOTH, COMPETING)
+    np.testing.assert_array_equal(labels[0].label[10, :8], [1] * 8)
+    np.testing.assert_array_equal(labels[1].label[10, 20:], [1] * 10)
+    assert not labels[0].label[:, 20:].any()
+    assert not labels[1].label[:, :8].any()
+
+
+def test_a_large_photograph_is_worked_on_small_and_labelled_whole():
+    maps, image = random_image(4)
+    config = replace(COMPETING, working_size=12)
+    labels = label_image(maps, image, (Contest(((0,), (1,), (2,)), 3),), config)
+    assert labels[0].label.shape == (18, 24)
+
+
+def test_a_map_that_is_not_finite_is_refused():
+    maps, image = random_image(0)
+    maps[1, 0, 0] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        label_image(maps, image, BOTH, COMPETING)
+
+
+def test_the_confident_rule_is_refused_in_a_competition():
+    with pytest.raises(InputError, match="smallest_confidence"):
+        LabelConfig(rule="confident", competition="image")
+
+
+@pytest.mark.multiprocess
+def test_workers_give_the_labels_of_whole_images_in_order():
+    tasks = [
+        ImageTask(("image", seed), *random_image(seed), (Contest(((0,), (1,), (2,)), 3),))
+        for seed in range(6)
+    ]
+    with LabelPool(COMPETING, 0) as here, LabelPool(COMPETING, 1) as there:
+        found, wanted = (list(pool.refine_images(tasks)) for pool in (there, here))
+    assert [key for key, _ in found] == [task.key for task in tasks]
+    for (_, left), (_, right) in zip(found, wanted, strict=True):
+        for place in range(3):
+            np.testing.assert_array_equal(left[place].label, right[place].label)

@@ -1,0 +1,122 @@
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from configs import debug
+from stages.label_settings import active_label, active_selection
+from stages.rounds import adopt_finished, find_round
+from stages.setup import Folders, Stage
+from tris.config import SelfTrainingConfig
+from tris.errors import InputError
+from tris.pseudo.label import EMBEDDED_LABELS
+from tris.pseudo.prms import PrmsConfig
+
+
+def make_stage(run, *, rounds=2, name="tris", switches=(), **later):
+    config = debug.get_config()
+    config = dataclasses.replace(
+        config,
+        self_training=SelfTrainingConfig(rounds=rounds, **later),
+        segmenter=dataclasses.replace(config.segmenter, name=name),
+    )
+    accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
+    return Stage(config, Folders(run), None, accelerator, frozenset(switches))
+
+
+def test_a_single_round_is_trained_where_the_segmenter_is_looked_for(tmp_path):
+    this = find_round(make_stage(tmp_path, rounds=1), 1)
+    assert (this.job, this.labels, this.start) == ("segmenter", tmp_path / "labels", None)
+
+
+def test_the_last_of_several_rounds_is_the_segmenter_and_starts_from_the_one_before(tmp_path):
+    stage = make_stage(tmp_path, rounds=2)
+    first, last = find_round(stage, 1), find_round(stage, 2)
+    assert (first.job, first.labels) == ("rounds/1/segmenter", tmp_path / "labels")
+    assert (last.job, last.labels) == ("segmenter", tmp_path / "rounds" / "2" / "labels")
+    assert last.start == tmp_path / "rounds" / "1" / "segmenter" / "model"
+
+
+def test_rounds_of_two_segmenters_of_one_run_do_not_meet(tmp_path):
+    stage = make_stage(tmp_path, rounds=2, name="dmmi")
+    first, last = find_round(stage, 1), find_round(stage, 2)
+    assert (first.job, last.job) == ("rounds/1/segmenter_dmmi", "segmenter_dmmi")
+    assert last.labels == tmp_path / "rounds" / "2" / "labels_dmmi"
+
+
+def test_names_of_artifacts_hold_no_folder_and_differ(tmp_path):
+    stage = make_stage(tmp_path, rounds=3)
+    rounds = [find_round(stage, number) for number in (1, 2, 3)]
+    names = [name for this in rounds for name in (this.name, this.labels_name)]
+    assert len(set(names)) == 6
+    assert not any("/" in name for name in names)
+
+
+def test_the_ceiling_has_as_many_rounds(tmp_path):
+    stage = make_stage(tmp_path, rounds=2, switches=["ceiling"])
+    assert [find_round(stage, n).job for n in (1, 2)] == ["rounds/1/ceiling", "ceiling"]
+
+
+def test_later_rounds_have_their_own_steps_and_rate_and_the_first_keeps_its_own(tmp_path):
+    stage = make_stage(tmp_path, steps=7, learning_rate=0.5)
+    first, last = find_round(stage, 1), find_round(stage, 2)
+    assert first.training == stage.config.segmenter.training
+    assert (last.training.steps, last.training.learning_rate) == (7, 0.5)
+    assert last.training.global_batch_size == first.training.global_batch_size
+
+
+def test_without_their_own_later_rounds_are_trained_like_the_first(tmp_path):
+    stage = make_stage(tmp_path)
+    assert find_round(stage, 2).training == stage.config.segmenter.training
+
+
+def finish(folder, fingerprint):
+    folder.mkdir(parents=True)
+    (folder / "finished.json").write_text(json.dumps({"fingerprint": fingerprint, "best": {}}))
+
+
+def test_a_training_of_fewer_rounds_is_moved_to_its_place(tmp_path):
+    finish(tmp_path / "segmenter", {"seed": 0})
+    stage = make_stage(tmp_path)
+    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    assert not (tmp_path / "segmenter").exists()
+    assert (tmp_path / "rounds" / "1" / "segmenter" / "finished.json").is_file()
+
+
+def test_the_last_round_is_not_taken_for_an_earlier_one(tmp_path):
+    finish(tmp_path / "segmenter", {"seed": 0, "round": 2})
+    stage = make_stage(tmp_path)
+    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    assert (tmp_path / "segmenter").exists()
+
+
+def test_a_training_of_other_settings_is_refused_before_any_round_is_trained(tmp_path):
+    finish(tmp_path / "segmenter", {"seed": 1})
+    stage = make_stage(tmp_path)
+    with pytest.raises(InputError, match="seed: 1 there, 0 now"):
+        adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    assert (tmp_path / "segmenter" / "finished.json").is_file()
+
+
+def test_a_single_round_is_never_moved(tmp_path):
+    finish(tmp_path / "segmenter", {"seed": 0})
+    stage = make_stage(tmp_path, rounds=1)
+    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    assert (tmp_path / "segmenter").exists()
+
+
+def test_no_round_at_all_is_refused():
+    with pytest.raises(InputError, match="at least 1 round"):
+        SelfTrainingConfig(rounds=0)
+
+
+def test_settings_of_what_is_off_do_not_count_among_those_of_labels():
+    assert set(active_selection(PrmsConfig())) == {"activation", "maps_per_pass"}
+    assert {"competition", "competing"}.isdisjoint(active_label(EMBEDDED_LABELS))
+
+
+def test_settings_of_what_is_on_count():
+    assert active_selection(PrmsConfig(method="margin"))["temperature"] == 0.1
+    competing = dataclasses.replace(EMBEDDED_LABELS, competition="image")
+    assert active_label(competing)["competing"]["background_logit"] == -0.5
