@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tris.batch import Batch
 from tris.data.collate import collate
+from tris.data.groups import GroupPlan
 from tris.data.plan import BatchPlan, Item
 from tris.data.samples import ExpressionDataset
 from tris.errors import InputError
@@ -38,7 +39,7 @@ class BatchLoader:
 
 def build_loader(
     dataset: ExpressionDataset,
-    batches: BatchPlan | Sequence[list[Item]] | Sequence[list[int]],
+    batches: BatchPlan | GroupPlan | Sequence[list[Item]] | Sequence[list[int]],
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
@@ -54,7 +55,8 @@ def build_loader(
         num_workers: Processes that read; 0 = this one.
         pin_memory: As in `DataLoader`.
     """
-    shares_images = not isinstance(batches, BatchPlan) or batches.shares_images
+    is_plan = isinstance(batches, BatchPlan | GroupPlan)
+    shares_images = not is_plan or batches.shares_images
     loader: DataLoader[Batch | InputError] = DataLoader(
         _BatchReader(dataset, shares_images=shares_images),
         batch_sampler=batches,

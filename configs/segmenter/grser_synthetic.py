@@ -1,0 +1,69 @@
+"""GRSer on the embedded data set, from text alone.
+
+Paper: Wu et al., "Advancing Referring Expression Segmentation Beyond Single Image" (ICCV 2023),
+with the departures of the TRIS network there: both towers start from stage 1, stage 1's frozen
+response and the pixel's coordinates join the decoder's input, foreground pixels weigh 3. Groups
+are made of sentences that recur; a pair is recognised as positive where it lies nearer to the
+expression (a margin of 0 at test time).
+Command: make stage1 stage2 SEGMENTER=grser
+Cost: 96 x 96 pixels, batches of 4 groups of 8; see docs/segmenters.md.
+Expected: docs/segmenters.md, row GRSer.
+"""
+
+import dataclasses
+
+from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
+from tris.batch import InputSpec, TokenizerConfig
+from tris.config import SegmenterExperiment
+from tris.encoders.vision_language import VisionLanguageConfig
+from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.grser import GrserConfig
+from tris.training.settings import TrainingConfig
+
+INPUT = InputSpec(
+    image_size=(96, 96),
+    tokenizer=TokenizerConfig(kind="file", path="tokenizer.json", context_length=20),
+    group_size=8,
+)
+
+
+def get_config() -> SegmenterExperiment[GrserConfig]:
+    """Return the experiment; the run fills in where stage 1 is."""
+    return SegmenterExperiment(
+        name="grser",
+        network=GrserConfig(
+            encoder=VisionLanguageConfig(vision="clip", words="clip"),
+            input_spec=INPUT,
+            starts_from_stage1=True,
+            has_response_input=True,
+            has_coordinate_input=True,
+            sentence_token="last",
+            feature_channels=96,
+            decoder_channels=(64, 48),
+            embedding_channels=128,
+            inference_margin=0.0,
+            positive_weight=3.0,
+            encoder_learning_rate_scale=0.3,
+        ),
+        training=TrainingConfig(
+            global_batch_size=32, steps=800, learning_rate=1e-3, precision="auto", num_workers=0,
+            evaluate_every=None, select="last",
+        ),
+    )  # fmt: skip
+
+
+def get_debug_config() -> GrserConfig:
+    """Return a tiny network of the same class, for tests."""
+    return GrserConfig(
+        encoder=VisionLanguageConfig(vision="clip", words="clip", clip=DEBUG_CLIP),
+        input_spec=dataclasses.replace(DEBUG_INPUT, group_size=3),
+        has_response_input=True,
+        response=ResponseNetConfig(encoder=DEBUG_CLIP, input_spec=DEBUG_INPUT, dim=16),
+        has_coordinate_input=True,
+        anti_prefix=(5, 6),
+        sentence_token="last",
+        feature_channels=24,
+        decoder_channels=(16, 12),
+        embedding_channels=16,
+        positive_weight=3.0,
+    )

@@ -1,0 +1,257 @@
+"""Where image groups come from: an index that names them, or sentences that recur."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from tris.data.absence import TextEvidence
+from tris.data.draws import draw
+from tris.data.index import Index
+from tris.data.plan import Item
+from tris.data.recent import RecentReferents
+from tris.data.tokens import text_id
+from tris.errors import InputError
+
+_ATTEMPTS = 64
+_CHUNK = 1024
+
+
+@runtime_checkable
+class GroupSource(Protocol):
+    """Sentences, the photographs that each fits, and photographs that it does not fit.
+
+    Attributes:
+        num_positives: Photographs that each sentence fits.
+    """
+
+    num_positives: Sequence[int]
+
+    def positive(self, sentence: int, number: int) -> Item:
+        """Return one of the photographs that a sentence fits."""
+        ...
+
+    def negatives(self, sentence: int, count: int, rng: np.random.Generator) -> list[Item]:
+        """Return different photographs that a sentence does not fit; fewer where there are none."""
+        ...
+
+
+class IndexedGroups:
+    """The groups of an index whose rows name them (GRD, G-RefC, CoCA).
+
+    A positive is a row with a target, a negative one without; a group with few negatives gives the
+    same ones again.
+    """
+
+    def __init__(self, index: Index) -> None:
+        """Gather the groups; those in which nothing is referred to are left out.
+
+        Raises:
+            InputError: If no row names a group.
+        """
+        groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+        names = index.column("group").to_pylist()
+        absent = index.column("is_no_target").to_pylist()
+        sentences = index.column("sentences").to_pylist()
+        for row, name in enumerate(names):
+            if name:
+                key = name, text_id(sentences[row][0])
+                groups.setdefault(key, ([], []))[absent[row]].append(row)
+        kept = [group for group in groups.values() if group[0]]
+        if not kept:
+            raise InputError(
+                f"Split {index.split} of {index.directory} names no image group with a target."
+            )
+        first = index.first_expression
+        self._positives = [[first(row) for row in rows] for rows, _ in kept]
+        self._negatives = [[first(row) for row in rows] for _, rows in kept]
+        self.num_positives: Sequence[int] = [len(rows) for rows in self._positives]
+
+    def positive(self, sentence: int, number: int) -> Item:
+        """Return one of the rows that a sentence fits."""
+        return Item(self._positives[sentence][number])
+
+    def negatives(self, sentence: int, count: int, rng: np.random.Generator) -> list[Item]:
+        """Return rows without a target, none twice before all were drawn."""
+        pool = self._negatives[sentence]
+        if not pool:
+            return []
+        order = rng.permutation(len(pool))
+        return [Item(pool[order[i % len(pool)]]) for i in range(count)]
+
+
+class RecurringSentences:
+    """Groups out of sentences that recur in different photographs: no annotation is needed.
+
+    The photographs that a sentence fits are those that have it, or have one that means nearly the
+    same. All referents that it names in a photograph are the target together. Negatives are drawn
+    from photographs of which nothing is known that would make the sentence true
+    (`tris.data.absence`), and, where ``looks_true`` is given, which do not look like it.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        minimum_images: int = 1,
+        text: Literal["clean", "raw"] = "clean",
+        near: Sequence[Sequence[int]] | None = None,
+        looks_true: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        """Gather the sentences.
+
+        Args:
+            index: The split; no mask is read.
+            minimum_images: Sentences of fewer photographs are left out (2 = only what recurs).
+            text: Sentences as cleaned, or as typed.
+            near: For every sentence of `list_sentences` the numbers of those that mean nearly the
+                same; see `find_near_sentences`.
+            looks_true: Of expression and row: whether the photograph looks as if the sentence
+                fitted it (`tris.data.absence.ClipEvidence.may_be_true`).
+
+        Raises:
+            InputError: If no sentence is left.
+        """
+        self._evidence, self._looks_true = TextEvidence(index), looks_true
+        self._referents = RecentReferents(index)
+        self._image_of_row: list[int] = index.column("image_id").to_pylist()
+        gathered = _gather(index, text)
+        places = [each.places for each in gathered]
+        self._sentences = [each.words for each in gathered]
+        self._first = [each.places[0][1] for each in gathered]
+        self._rows_of = [
+            _rows_by_image(places, near[number] if near else (), number, self._image_of_row)
+            for number in range(len(places))
+        ]
+        self._kept = [i for i, rows in enumerate(self._rows_of) if len(rows) >= minimum_images]
+        if not self._kept:
+            raise InputError(
+                f"No sentence of split {index.split} is shared by {minimum_images} photographs."
+            )
+        self.num_positives: Sequence[int] = [len(self._rows_of[i]) for i in self._kept]
+        self._own = [dict(reversed(each)) for each in places]
+        first_rows = {image: row for row, image in reversed(list(enumerate(self._image_of_row)))}
+        self._first_rows = list(first_rows.values())
+
+    def sentence(self, number: int) -> str:
+        """Return the words of a sentence."""
+        return self._sentences[self._kept[number]]
+
+    def positive(self, sentence: int, number: int) -> Item:
+        """Return one of the photographs that a sentence fits, with all that it names there."""
+        kept = self._kept[sentence]
+        rows = self._rows_of[kept][number]
+        own = [self._own[kept][row] for row in rows if row in self._own[kept]]
+        expression = own[0] if own else self._first[kept]
+        return Item(expression, image_row=rows[0], target_rows=rows)
+
+    def negatives(self, sentence: int, count: int, rng: np.random.Generator) -> list[Item]:
+        """Return different photographs that a sentence does not fit, as far as can be known."""
+        kept = self._kept[sentence]
+        chosen: list[int] = []
+        refused = {self._image_of_row[rows[0]] for rows in self._rows_of[kept]}
+        for _ in range(_ATTEMPTS * count):
+            if len(chosen) == count:
+                break
+            row = self._first_rows[int(rng.integers(len(self._first_rows)))]
+            if self._image_of_row[row] not in refused:
+                refused.add(self._image_of_row[row])
+                if not self._may_be_true(kept, row):
+                    chosen.append(row)
+        expression = self._first[kept]
+        return [Item(expression, image_row=row, target_rows=()) for row in chosen]
+
+    def _may_be_true(self, kept: int, row: int) -> bool:
+        if self._evidence.may_be_true(self._sentences[kept], row):
+            return True
+        return self._looks_true is not None and self._looks_true(self._first[kept], row)
+
+
+def list_sentences(index: Index, *, text: Literal["clean", "raw"] = "clean") -> list[str]:
+    """Return the different sentences of a split that have a target, in order of appearance."""
+    return [each.words for each in _gather(index, text)]
+
+
+def find_near_sentences(
+    features: Float32[np.ndarray, "sentences dim"], *, threshold: float
+) -> list[tuple[int, ...]]:
+    """Return for every sentence the numbers of those whose feature is near.
+
+    Args:
+        features: Of every sentence of `list_sentences`; unit length.
+        threshold: Cosine from which two sentences count as the same.
+    """
+    near: list[tuple[int, ...]] = []
+    for start in range(0, len(features), _CHUNK):
+        similarity = features[start : start + _CHUNK] @ features.T
+        for offset, row in enumerate(similarity):
+            others = np.flatnonzero(row >= threshold).tolist()
+            near.append(tuple(each for each in others if each != start + offset))
+    return near
+
+
+def measure_false_negatives(
+    source: GroupSource,
+    is_true: Callable[[Item], bool],
+    *,
+    num_sentences: int = 500,
+    per_sentence: int = 4,
+    seed: int = 0,
+) -> float:
+    """Return the share of drawn negatives that the sentence does fit, where the truth is known.
+
+    Args:
+        source: What draws them.
+        is_true: Says of an item whether its sentence fits its photograph.
+        num_sentences: Positives whose sentences are drawn for: frequent sentences come more often,
+            as in training.
+        per_sentence: Negatives for each.
+        seed: Of the draws.
+
+    Raises:
+        InputError: If no negative could be drawn.
+    """
+    rng = draw("negatives", seed)
+    shares = np.asarray(source.num_positives) / np.sum(source.num_positives)
+    drawn = [
+        item
+        for sentence in rng.choice(len(shares), num_sentences, p=shares).tolist()
+        for item in source.negatives(sentence, per_sentence, rng)
+    ]
+    if not drawn:
+        raise InputError("Not one photograph could be drawn that a sentence surely does not fit.")
+    return sum(is_true(item) for item in drawn) / len(drawn)
+
+
+class _Sentence(NamedTuple):
+    """Words that are equal for `text_id`, and where they stand: rows and expressions."""
+
+    words: str
+    places: list[tuple[int, int]]
+
+
+def _gather(index: Index, text: Literal["clean", "raw"]) -> list[_Sentence]:
+    """Return every different sentence of rows that have a target, in order of appearance."""
+    sentences: dict[int, _Sentence] = {}
+    column = index.column("sentences" if text == "clean" else "raw_sentences").to_pylist()
+    absent = index.column("is_no_target").to_pylist()
+    for row, texts in enumerate(column):
+        for position, words in enumerate(texts if not absent[row] else ()):
+            each = sentences.setdefault(text_id(words), _Sentence(words, []))
+            each.places.append((row, index.first_expression(row) + position))
+    return list(sentences.values())
+
+
+def _rows_by_image(
+    places: list[list[tuple[int, int]]],
+    near: Sequence[int],
+    number: int,
+    image_of_row: Sequence[int],
+) -> list[tuple[int, ...]]:
+    """Return the rows that a sentence, or a near one, names, by photograph."""
+    images: dict[int, dict[int, None]] = {}
+    for each in (number, *near):
+        for row, _ in places[each]:
+            images.setdefault(image_of_row[row], {})[row] = None
+    return [tuple(sorted(rows)) for rows in images.values()]

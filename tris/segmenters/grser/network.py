@@ -1,0 +1,314 @@
+"""GRSer: language and the group's photographs query each photograph, or find nothing in it."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tris.batch import Batch, InputSpec, SegmenterOutput, TokenizerConfig
+from tris.data.tokens import build_tokenizer
+from tris.encoders.vision_language import VisionLanguageConfig
+from tris.model_directory import ParameterGroup
+from tris.response.response_net import ResponseNet, ResponseNetConfig
+from tris.segmenters.contract import Segmenter
+from tris.segmenters.grser.anti_expression import negate, prefix_tokens
+from tris.segmenters.grser.decoder import MaskPredictor, MergeBlock, TriphasicEmbedding
+from tris.segmenters.grser.hierarchizer import Ranking, Sides, find_groups
+from tris.segmenters.grser.losses import positive_cross_entropy, triplet_margin_loss
+from tris.segmenters.grser.queries import TriphasicQueries
+from tris.segmenters.hints import (
+    COORDINATE_CHANNELS,
+    RESPONSE_CHANNELS,
+    coordinate_planes,
+    response_hints,
+)
+from tris.segmenters.losses import required_targets
+from tris.segmenters.mabp.encoder import LanguageFusedEncoder
+from tris.segmenters.pyramid_decoder import resize
+from tris.segmenters.response_input import build_response_input
+from tris.segmenters.staged_start import build_staged_encoder
+
+PAPER_INPUT = InputSpec(
+    image_size=(416, 416),
+    tokenizer=TokenizerConfig(kind="bert", path="bert-base-uncased", context_length=20),
+    group_size=8,
+)
+
+
+@dataclass(frozen=True)
+class GrserConfig:
+    """The defaults are the paper's network; what it leaves open is in docs/fidelity.md.
+
+    Attributes:
+        encoder: Vision and text; Swin-B and BERT-base in the paper.
+        input_spec: What the network is fed; ``group_size`` is N, the number of vision-activated
+            heatmaps. A group of another size is spread over them.
+        stage1_directory: Model directory of the stage-1 network, for the two switches below.
+        starts_from_stage1: Whether both encoders, and the tokenizer, are those of stage 1.
+        has_response_input: Whether stage 1's frozen response joins every step of the decoder
+            (paper: no).
+        response: Description of that stage-1 network; filled in from ``stage1_directory``.
+        has_coordinate_input: Whether x and y of each pixel join as well (paper: no).
+        anti_prefix: Token ids of ``<no>``; () = ask the tokenizer.
+        sentence_token: Whose feature stands for the sentence: the ``first`` token (BERT), the
+            ``last`` one (CLIP's causal tower), or the ``mean`` of all.
+        feature_channels: C_v.
+        decoder_channels: Of the two steps of the mask predictor.
+        embedding_channels: Hidden width of what brings z to the text's space.
+        margin: m of equation 5.
+        inference_margin: m of the rule "positive where d_pos + m < d_neg"; None = ``margin``.
+        mirror_weight: Lambda of equation 6.
+        has_language_heatmap: Whether z holds the language-activated heatmap.
+        has_vision_heatmaps: Whether z holds the vision-activated ones (False: Table 5, w/o TQM).
+        ranking: What orders them (Tables 4 and 5).
+        evaluation_ranking: The same at test time; None = as in training.
+        has_mirror_training: Table 5, w/o MirrorT.
+        has_triplet_loss: Table 5, w/o TriLoss; without it nothing is recognised as negative.
+        weighs_triplet_by_progress: The factor t/T of equation 6.
+        positive_weight: Factor on the loss of the object's pixels (paper: 1).
+        encoder_learning_rate_scale: Factor on the learning rate of both encoders.
+    """
+
+    encoder: VisionLanguageConfig = field(default_factory=VisionLanguageConfig)
+    input_spec: InputSpec = PAPER_INPUT
+    stage1_directory: str = ""
+    starts_from_stage1: bool = False
+    has_response_input: bool = False
+    response: ResponseNetConfig | None = None
+    has_coordinate_input: bool = False
+    anti_prefix: tuple[int, ...] = ()
+    sentence_token: Literal["first", "last", "mean"] = "first"
+    feature_channels: int = 512
+    decoder_channels: tuple[int, int] = (512, 512)
+    embedding_channels: int = 512
+    margin: float = 1.0
+    inference_margin: float | None = None
+    mirror_weight: float = 1.0
+    has_language_heatmap: bool = True
+    has_vision_heatmaps: bool = True
+    ranking: Ranking = "both"
+    evaluation_ranking: Ranking | None = None
+    has_mirror_training: bool = True
+    has_triplet_loss: bool = True
+    weighs_triplet_by_progress: bool = True
+    positive_weight: float = 1.0
+    encoder_learning_rate_scale: float = 1.0
+
+    def build(self, *, pretrained: bool = True) -> "Grser":
+        """Make the network; ``pretrained=False`` skips weights that a file will replace."""
+        return Grser(self, load=pretrained)
+
+
+class Grser(Segmenter):
+    """LAVT's encoder, triphasic queries, heatmap hierarchizer, mask predictor.
+
+    Pairs of photograph and sentence that share a ``group_index`` above 0 are a group; a pair with
+    0 is a group of one. What is said of a photograph does not depend on the order of its group.
+
+    Source:
+        GRSer (arXiv 2305.12452), section 3; no code was released.
+    """
+
+    config: GrserConfig
+
+    def __init__(self, config: GrserConfig, *, load: bool = True) -> None:
+        super().__init__()
+        encoder, config = build_staged_encoder(config, load=load)
+        self.assets.update(encoder.assets)
+        self.config = _with_prefix(config, self.assets)
+        self._progress = 1.0
+        self.words = encoder.words
+        self.encoder = LanguageFusedEncoder(encoder.vision, encoder.words.word_dim)
+        self.response: ResponseNet | None = None
+        if config.has_response_input:
+            self.response = build_response_input(
+                self, config.stage1_directory, config.response, load=load
+            )
+            self.config = dataclasses.replace(self.config, response=self.response.config)
+        self._build_heads(encoder.vision.channels, encoder.words.word_dim)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Size rule, normalisation, tokenizer and group size that the data room must follow."""
+        return self.config.input_spec
+
+    def set_progress(self, fraction: float) -> None:
+        """Take note of t/T of equation 6; 1 unless told otherwise."""
+        self._progress = fraction
+
+    def forward(self, batch: Batch) -> SegmenterOutput:
+        """Return a mask per pair, and how much the anti-expression fits better.
+
+        In evaluation the logits of a pair that is recognised as negative all lie below 0: the
+        paper's zero mask. ``extras``: ``to_text`` and ``to_anti_text``, the two distances
+        ``(expr,)``; in training also ``mirror_logits`` ``(expr, height, width)``.
+        """
+        words, texts = self._read(batch)
+        pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
+        hints = self._hints(batch, like=pyramid[0])
+        features = self.neck(pyramid[3], pyramid[2], hints)
+        members = find_groups(batch.group_index)
+        size = batch.images.shape[-2:]
+        triphasic = self._query(features, texts, members, batch)
+        logits = self.predictor(triphasic, pyramid[:2], hints, size=size)
+        extras: dict[str, Tensor] = {}
+        if self.training and self.config.has_mirror_training:
+            mirrored = self._query(features, texts.swapped(), members, batch)
+            extras["mirror_logits"] = self.predictor(mirrored, pyramid[:2], hints, size=size)
+        if self.embedding is None:
+            return SegmenterOutput(logits, None, extras)
+        vector = self.embedding(triphasic)
+        extras["to_text"], extras["to_anti_text"] = (_distance(vector, each) for each in texts)
+        no_target_logit = extras["to_text"] + self._margin() - extras["to_anti_text"]
+        if not self.training:
+            logits = empty_masks(logits, no_target_logit > 0)
+        return SegmenterOutput(logits, no_target_logit, extras)
+
+    def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of equation 6.
+
+        Masks are learned from positive pairs alone, recognition from all.
+
+        Raises:
+            ValueError: If the batch has no targets.
+        """
+        targets, is_positive = required_targets(batch), ~batch.is_no_target
+        weight = self.config.positive_weight
+        losses = {
+            "mask_loss": positive_cross_entropy(
+                output.mask_logits, targets, is_positive, positive_weight=weight
+            )
+        }
+        if "mirror_logits" in output.extras:
+            mirror_loss = positive_cross_entropy(
+                output.extras["mirror_logits"], targets, is_positive, positive_weight=weight,
+                is_mirror=True,
+            )  # fmt: skip
+            losses["mirror_loss"] = self.config.mirror_weight * mirror_loss
+        if "to_text" in output.extras:
+            triplet = triplet_margin_loss(
+                output.extras["to_text"], output.extras["to_anti_text"], is_positive,
+                margin=self.config.margin,
+            )  # fmt: skip
+            share = self._progress if self.config.weighs_triplet_by_progress else 1.0
+            losses["triplet_loss"] = share * triplet
+        return losses
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return both encoders at their rate, and the rest."""
+        encoders = ("encoder.backbone.", "words.")
+        trainable = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        inner = {name: p for name, p in trainable.items() if name.startswith(encoders)}
+        heads = [p for name, p in trainable.items() if name not in inner]
+        scale = self.config.encoder_learning_rate_scale
+        return [
+            ParameterGroup("encoder", list(inner.values()), scale),
+            ParameterGroup("heads", heads),
+        ]
+
+    def train(self, mode: bool = True) -> "Grser":
+        """Switch the mode; the frozen response network stays in evaluation."""
+        super().train(mode)
+        if self.response is not None:
+            self.response.eval()
+        return self
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Sides]:
+        """Return the expressions' words, and both sides' sentence features, float32."""
+        anti_ids, anti_mask = negate(batch.token_ids, batch.token_mask, self.config.anti_prefix)
+        token_mask = torch.cat([batch.token_mask, anti_mask])
+        words = self.words(torch.cat([batch.token_ids, anti_ids]), token_mask)
+        sentences = _pool(words, token_mask, self.config.sentence_token).float()
+        text, anti_text = sentences.chunk(2)
+        return words[: len(batch.token_ids)], Sides(text, anti_text)
+
+    def _query(
+        self, features: Tensor, texts: Sides, members: Bool[Tensor, "expr expr"], batch: Batch
+    ) -> Tensor:
+        """Return the triphasic features."""
+        if self.queries is None:
+            return features
+        config = self.config
+        at_test = config.evaluation_ranking or config.ranking
+        heatmaps = self.queries(
+            features, texts, members=members,
+            ranking=config.ranking if self.training else at_test,
+            image_id=batch.image_id[batch.image_index],
+        )  # fmt: skip
+        return torch.cat([features, heatmaps.to(features.dtype)], dim=1)
+
+    def _margin(self) -> float:
+        margin = self.config.inference_margin
+        return self.config.margin if margin is None else margin
+
+    def _hints(self, batch: Batch, *, like: Tensor) -> Tensor | None:
+        """Return what joins every step of the decoder, at the finest level's size."""
+        hints, size = [], like.shape[-2:]
+        if self.response is not None:
+            with torch.no_grad():
+                maps = self.response(batch)
+            hints.append(resize(response_hints(maps.response_logits), size))
+        if self.config.has_coordinate_input:
+            planes = coordinate_planes(size, like=batch.images)
+            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
+        return torch.cat(hints, dim=1) if hints else None
+
+    def _build_heads(self, channels: tuple[int, int, int, int], text_dim: int) -> None:
+        config = self.config
+        hint_channels = RESPONSE_CHANNELS * (self.response is not None)
+        hint_channels += COORDINATE_CHANNELS * config.has_coordinate_input
+        self.neck = MergeBlock(
+            channels[3], channels[2], config.feature_channels, hint_channels=hint_channels
+        )
+        self.queries: TriphasicQueries | None = None
+        if config.has_language_heatmap or config.has_vision_heatmaps:
+            self.queries = TriphasicQueries(
+                config.feature_channels, text_dim,
+                num_slots=max(1, config.input_spec.group_size) * config.has_vision_heatmaps,
+                has_language_heatmap=config.has_language_heatmap,
+            )  # fmt: skip
+        triphasic = config.feature_channels + (self.queries.num_maps if self.queries else 0)
+        self.predictor = MaskPredictor(
+            triphasic, (channels[0], channels[1]), config.decoder_channels,
+            hint_channels=hint_channels,
+        )  # fmt: skip
+        self.embedding: TriphasicEmbedding | None = None
+        if config.has_triplet_loss:
+            self.embedding = TriphasicEmbedding(triphasic, config.embedding_channels, text_dim)
+
+
+def empty_masks(
+    logits: Float[Tensor, "expr height width"], is_empty: Bool[Tensor, "expr"]
+) -> Float[Tensor, "expr height width"]:
+    """Shift the logits of some masks until none is above 0; their peak stays where it is."""
+    excess = logits.amax(dim=(1, 2), keepdim=True).relu() + 1
+    return torch.where(is_empty[:, None, None], logits - excess, logits)
+
+
+def _distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Euclidean distance per row; the small term keeps its gradient finite at 0."""
+    distance: Tensor = ((first.float() - second.float()).square().sum(dim=1) + 1e-12).sqrt()
+    return distance
+
+
+def _pool(
+    words: Float[Tensor, "expr tokens dim"],
+    token_mask: Bool[Tensor, "expr tokens"],
+    sentence_token: Literal["first", "last", "mean"],
+) -> Float[Tensor, "expr dim"]:
+    if sentence_token == "first":
+        return words[:, 0]
+    lengths = token_mask.sum(dim=1)
+    if sentence_token == "last":
+        return words[torch.arange(len(words), device=words.device), lengths - 1]
+    return (words * token_mask[..., None]).sum(dim=1) / lengths[:, None]
+
+
+def _with_prefix(config: GrserConfig, assets: dict[str, bytes]) -> GrserConfig:
+    if config.anti_prefix:
+        return config
+    tokenizer = build_tokenizer(config.input_spec.tokenizer, assets=assets)
+    return dataclasses.replace(config, anti_prefix=prefix_tokens(tokenizer))
