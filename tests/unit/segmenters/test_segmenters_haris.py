@@ -121,6 +121,13 @@ class TestAblations:
         wanted = {n for n, p in network.named_parameters() if p.requires_grad and p.ndim > 1}
         assert wanted <= reached
 
+    def test_levels_of_clip_are_read_at_the_size_of_the_grid_level(self):
+        network = build(CLIP, clip_levels=(1, 3, 4), clip_grid_level=1)
+        maps = network.image_encoder(make_batch().images)
+        assert [tuple(each.shape[1:]) for each in maps] == [(c, 16, 16) for c in (32, 96, 128)]
+        with pytest.raises(InputError, match="levels 1 to 4"):
+            build(CLIP, clip_levels=(0, 3, 4))
+
     def test_without_hierarchy_only_the_deep_map_is_read(self):
         network = build(CLIP, has_hierarchy=False)
         assert len(network.levels) == 1
@@ -223,6 +230,20 @@ class TestStageOne:
         batch = make_batch()
         assert loaded.assets == {TOKENIZER_FILE: b"{}"}
         assert torch.equal(loaded(batch).mask_logits, network(batch).mask_logits)
+
+
+class TestResponseInput:
+    def test_the_frozen_response_of_stage_1_moves_the_mask(self):
+        network, batch = build(CLIP).eval(), make_batch()
+        before = network(batch).mask_logits
+        torch.nn.init.normal_(network.response.visual_projection.weight)
+        assert not torch.equal(network(batch).mask_logits, before)
+        assert not network.train().response.training
+        assert not any(name.startswith("response") for name in gradient_names(network))
+
+    def test_without_a_stage_1_network_it_cannot_be(self):
+        with pytest.raises(InputError, match="stage1_directory"):
+            build(CLIP, response=None)
 
 
 class TestCache:

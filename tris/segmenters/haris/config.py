@@ -9,6 +9,7 @@ from tris.batch import InputSpec, TokenizerConfig
 from tris.encoders.clip import ClipConfig
 from tris.encoders.sam import SamEncoderConfig
 from tris.errors import InputError
+from tris.response.response_net import ResponseNetConfig
 
 if TYPE_CHECKING:
     from tris.segmenters.haris.network import HarisNet
@@ -26,9 +27,15 @@ class HarisConfig:
             in for it where there is no pretrained SAM.
         sam: Read with ``image_encoder="sam"`` only.
         clip: Its text tower is the text encoder.
+        clip_levels: With ``image_encoder="clip"``: levels of its pyramid (1 = finest) that are the
+            shallow, the middle and the deep map.
+        clip_grid_level: The level whose size all three get.
         input_spec: What the network is fed; SAM was trained on 1024 padded pixels.
-        stage1_directory: Model directory of the stage-1 network, for ``starts_from_stage1``.
+        stage1_directory: Model directory of the stage-1 network, for the two switches below.
         starts_from_stage1: Whether CLIP and the tokenizer are those that stage 1 trained.
+        has_response_input: Whether the frozen response of stage 1 to the expression joins the
+            first block's visual tokens (paper: no).
+        response: Description of that stage-1 network; filled in from ``stage1_directory``.
         frozen_weights: ``named`` = weights with a public name (SAM's three on the hub, open_clip's
             tags) are not stored with the network, others are; ``stored`` = all are;
             ``left_out`` = none are, whoever loads the network needs the same source again.
@@ -62,6 +69,8 @@ class HarisConfig:
     image_encoder: Literal["sam", "clip"] = "sam"
     sam: SamEncoderConfig = field(default_factory=SamEncoderConfig)
     clip: ClipConfig = field(default_factory=lambda: ClipConfig("ViT-B-16-quickgelu", "openai"))
+    clip_levels: tuple[int, int, int] = (2, 3, 4)
+    clip_grid_level: int = 3
     input_spec: InputSpec = field(
         default_factory=lambda: InputSpec(
             image_size=(1024, 1024), resize="pad", tokenizer=TokenizerConfig(context_length=17)
@@ -69,6 +78,8 @@ class HarisConfig:
     )
     stage1_directory: str = ""
     starts_from_stage1: bool = False
+    has_response_input: bool = False
+    response: ResponseNetConfig | None = None
     frozen_weights: Literal["named", "stored", "left_out"] = "named"
     cache_frozen_features: bool = False
     image_encoder_trainable: bool = False

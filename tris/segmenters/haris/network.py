@@ -14,9 +14,9 @@ from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipEncoder
 from tris.encoders.feature_cache import FeatureCache, as_stored
 from tris.encoders.sam import SamEncoder
-from tris.errors import InputError
 from tris.left_out import digest_of_state
 from tris.model_directory import ParameterGroup
+from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.haris.attention import (
     CrossAttentionBlock,
@@ -26,9 +26,15 @@ from tris.segmenters.haris.attention import (
 from tris.segmenters.haris.config import HarisConfig
 from tris.segmenters.haris.decoder import TokenMaskDecoder
 from tris.segmenters.haris.encoders import ClipImageTower, ClipTextTower
-from tris.segmenters.hints import COORDINATE_CHANNELS, coordinate_planes
+from tris.segmenters.hints import (
+    COORDINATE_CHANNELS,
+    RESPONSE_CHANNELS,
+    coordinate_planes,
+    response_hints,
+)
 from tris.segmenters.losses import dice_loss, focal_loss, required_targets
 from tris.segmenters.pyramid_decoder import resize
+from tris.segmenters.response_input import build_response_input
 from tris.segmenters.stage_one import load_clip_source
 
 NUM_BLOCKS = 3
@@ -53,11 +59,13 @@ class HarisNet(Segmenter):
         self.text_encoder = ClipTextTower(clip).requires_grad_(False)
         self.image_encoder = self._build_image_encoder(clip, load=load)
         self.image_encoder.requires_grad_(self.config.image_encoder_trainable)
+        self.response = self._build_response(load=load)
         dim, channels = self.config.dim, self.image_encoder.channels
         self.levels = nn.ModuleList(
             LevelProjection(width, dim, has_coordinates=self.config.has_coordinate_input)
             for width in (channels if self.config.has_hierarchy else channels[-1:])
         )
+        self.hint = None if self.response is None else nn.Conv2d(RESPONSE_CHANNELS, dim, 1)
         self.blocks = nn.ModuleList(
             self._build_block(dim if number else self.text_encoder.word_dim)
             for number in range(NUM_BLOCKS)
@@ -86,6 +94,10 @@ class HarisNet(Segmenter):
         with torch.no_grad():
             words, sentence = self.text_encoder(batch.token_ids)
         visual, size = levels[0][batch.image_index], levels[0].shape[-2:]
+        if self.response is not None and self.hint is not None:
+            with torch.no_grad():
+                hints = response_hints(self.response(batch).response_logits)
+            visual = visual + self.hint(resize(hints, size))
         for number, block in enumerate(self.blocks):
             tokens = visual.flatten(2).transpose(1, 2)
             tokens, words = block(tokens, words, sentence, batch.token_mask)
@@ -126,6 +138,8 @@ class HarisNet(Segmenter):
         """Switch the mode; frozen encoders stay in evaluation."""
         super().train(mode)
         self.text_encoder.eval()
+        if self.response is not None:
+            self.response.eval()
         if not self.config.image_encoder_trainable:
             self.image_encoder.eval()
         return self
@@ -176,17 +190,21 @@ class HarisNet(Segmenter):
             state = self.image_encoder.state_dict()
             spec = dataclasses.asdict(self.config.input_spec)
             spec.pop("tokenizer")
-            sam = self.config.sam
             self._caches[precision] = FeatureCache(
                 folder,
                 identity={
                     "encoder": digest_of_state(state),
-                    "layers": [sam.shallow_layer, sam.middle_layer],
+                    "layers": self._layers_read(),
                     "input": spec,
                     "precision": precision,
                 },
             )
         return self._caches[precision]
+
+    def _layers_read(self) -> list[int]:
+        if isinstance(self.image_encoder, SamEncoder):
+            return [*self.image_encoder.layer_numbers]
+        return [*self.config.clip_levels, self.config.clip_grid_level]
 
     def _build_clip(self, *, load: bool) -> ClipEncoder:
         config = self.config
@@ -205,12 +223,17 @@ class HarisNet(Segmenter):
             sam = self.config.sam.build(pretrained=load or self.config.leaves_out_sam)
             self.config = dataclasses.replace(self.config, sam=sam.config)
             return sam
-        if len(clip.visual_channels) <= NUM_BLOCKS:
-            raise InputError(
-                f"{self.config.clip.architecture} has no pyramid to take three levels from: choose "
-                "a ResNet such as RN50-quickgelu, or image_encoder=sam."
-            )
-        return ClipImageTower(clip)
+        return ClipImageTower(
+            clip, levels=self.config.clip_levels, grid_level=self.config.clip_grid_level
+        )
+
+    def _build_response(self, *, load: bool) -> ResponseNet | None:
+        config = self.config
+        if not config.has_response_input:
+            return None
+        response = build_response_input(self, config.stage1_directory, config.response, load=load)
+        self.config = dataclasses.replace(config, response=response.config)
+        return response
 
     def _build_block(self, word_dim: int) -> nn.Module:
         config = self.config
