@@ -1,6 +1,6 @@
 """Which expressions make up which batch: pure functions of seed, epoch, step and process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -24,6 +24,8 @@ class Item(NamedTuple):
         target_rows: Rows (of that photograph) whose masks together are the target; none of them =
             no target; None = the expression's own.
         group: Number of the image group, for group-wise segmenters.
+        is_flipped: Whether photograph and target are mirrored left to right, and the sentence says
+            so; alike for all items of a batch that show one photograph.
     """
 
     expression: int
@@ -32,6 +34,7 @@ class Item(NamedTuple):
     image_row: int | None = None
     target_rows: tuple[int, ...] | None = None
     group: int = 0
+    is_flipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class PlanConfig:
             epoch; 0 = all.
         drop_last: Leave out the last batch where it is not full.
         one_per_referent: With ``images``: one random sentence of each of its referents.
+        flip_probability: Of an image to come mirrored, drawn anew each epoch.
+        with_no_target: Whether sentences that refer to nothing take part; steps that learn what
+            sentences look like leave them out.
     """
 
     sampling: Literal["referents", "images"] = "referents"
@@ -53,6 +59,8 @@ class PlanConfig:
     max_expressions_per_image: int = 0
     drop_last: bool = True
     one_per_referent: bool = False
+    flip_probability: float = 0.0
+    with_no_target: bool = True
 
 
 class BatchPlan:
@@ -81,8 +89,11 @@ class BatchPlan:
         self.process_index, self.num_processes = process_index, num_processes
         self._index = index
         self._epoch, self._start_step = 0, 0
-        self._images = _expressions_of_images(index) if config.sampling == "images" else []
-        self._num_units = len(self._images) if config.sampling == "images" else len(index)
+        self._rows = list(range(len(index)) if config.with_no_target else rows_with_target(index))
+        has_images = config.sampling == "images"
+        self._images = _expressions_of_images(index, self._rows) if has_images else []
+        self._image_ids: list[int] = index.column("image_id").to_pylist()
+        self._num_units = len(self._images if has_images else self._rows)
         self._check()
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
@@ -116,17 +127,31 @@ class BatchPlan:
         units = self._order(epoch)[first : first + self.config.batch_size]
         part = np.array_split(units, self.num_processes)[self.process_index]
         return [
-            Item(expression, epoch)
+            Item(expression, epoch, is_flipped=is_flipped)
             for unit in part.tolist()
+            for is_flipped in [self._is_flipped(unit, epoch)]
             for expression in self._expressions(unit, epoch)
         ]
+
+    def _is_flipped(self, unit: int, epoch: int) -> bool:
+        if not self.config.flip_probability:
+            return False
+        if self.config.sampling == "images":
+            row = self._index.expression_row(self._images[unit][0])[0]
+        else:
+            row = self._rows[unit]
+        image_id = self._image_ids[row] % 2**63
+        return bool(
+            draw("flip", self.seed, epoch, image_id).random() < self.config.flip_probability
+        )
 
     def _expressions(self, unit: int, epoch: int) -> list[int]:
         rng = draw("sentence", self.seed, epoch, unit)
         if self.config.sampling == "referents":
-            first = self._index.first_expression(unit)
-            is_last = unit + 1 == len(self._index)
-            end = self._index.num_expressions if is_last else self._index.first_expression(unit + 1)
+            row = self._rows[unit]
+            first = self._index.first_expression(row)
+            is_last = row + 1 == len(self._index)
+            end = self._index.num_expressions if is_last else self._index.first_expression(row + 1)
             return [int(rng.integers(first, end))]
         expressions = self._images[unit]
         if self.config.one_per_referent:
@@ -142,6 +167,10 @@ class BatchPlan:
 
     def _check(self) -> None:
         size, unit = self.config.batch_size, self.config.sampling
+        if not 0 <= self.config.flip_probability <= 1:
+            raise InputError(
+                f"A flip_probability of {self.config.flip_probability} is none; use 0 to 1."
+            )
         if size < 1 or size % self.num_processes:
             raise InputError(
                 f"A batch of {size} {unit} cannot be split evenly over {self.num_processes} "
@@ -172,16 +201,23 @@ def evaluation_batches(
     An image is in one batch with all its sentences. Every expression of the split is with exactly
     one process, none twice; the processes' lists may differ in length.
     """
-    mine: Sequence[list[int]] = _expressions_of_images(index)[process_index::num_processes]
+    images = _expressions_of_images(index, range(len(index)))
+    mine: Sequence[list[int]] = images[process_index::num_processes]
     starts = range(0, len(mine), images_per_batch)
     return [[e for image in mine[i : i + images_per_batch] for e in image] for i in starts]
 
 
-def _expressions_of_images(index: Index) -> list[list[int]]:
+def rows_with_target(index: Index) -> list[int]:
+    """Return the rows whose sentences refer to something."""
+    flags = index.column("is_no_target").to_pylist()
+    return [row for row, is_no_target in enumerate(flags) if not is_no_target]
+
+
+def _expressions_of_images(index: Index, rows: Iterable[int]) -> list[list[int]]:
     """Return the running numbers of each image's expressions, images in order of appearance."""
     image_ids = index.column("image_id").to_pylist()
     starts = [*(index.first_expression(row) for row in range(len(index))), index.num_expressions]
     images: dict[int, list[int]] = {}
-    for row, image_id in enumerate(image_ids):
-        images.setdefault(image_id, []).extend(range(starts[row], starts[row + 1]))
+    for row in rows:
+        images.setdefault(image_ids[row], []).extend(range(starts[row], starts[row + 1]))
     return list(images.values())

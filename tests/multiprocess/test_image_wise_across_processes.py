@@ -1,0 +1,136 @@
+"""Image-wise batches: parts hold unequally many sentences, and yet P processes equal one."""
+
+import dataclasses
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from configs.segmenter.tris_synthetic_beyond import get_debug_config
+from tris.batch import Batch, InputSpec, TokenizerConfig
+from tris.distributed import relative_share
+from tris.encoders.clip import ClipConfig
+from tris.response.calibration import CalibrationConfig, Calibrator
+from tris.response.classification import ClassificationConfig, classification_loss
+from tris.response.response_net import ResponseNetConfig
+from tris.training.wrapped import NetworkWithLoss
+
+SPEC = InputSpec(image_size=(64, 64), tokenizer=TokenizerConfig(context_length=8))
+CLIP = ClipConfig(architecture="tris-small", pretrained="", input_spec=SPEC)
+IMAGE_INDEX = torch.tensor([0, 0, 0, 0, 1, 2, 2, 3])
+REFERENT_ID = torch.tensor([5, 5, 6, 7, 8, 9, 10, 11])
+FIRST_HALF = 5
+"""Expressions of the first two images; the other two have three."""
+
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
+
+
+def make_batch() -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    num = len(IMAGE_INDEX)
+    token_ids = torch.randint(3, 60, (num, 8), generator=generator)
+    token_ids[:, 7] = 63
+    targets = (torch.rand(num, 64, 64, generator=generator) > 0.8).to(torch.uint8)
+    return Batch(
+        images=torch.randn(4, 3, 64, 64, generator=generator).double(),
+        image_id=torch.arange(4) + 100,
+        original_size=torch.full((4, 2), 64),
+        content_size=torch.full((4, 2), 64),
+        token_ids=token_ids,
+        token_mask=token_ids > 0,
+        image_index=IMAGE_INDEX,
+        referent_id=REFERENT_ID,
+        expression_id=torch.arange(num),
+        text_id=torch.tensor([1, 2, 3, 4, 5, 1, 7, 8]),
+        is_no_target=torch.zeros(num, dtype=torch.bool),
+        group_index=torch.zeros(num, dtype=torch.long),
+        targets=targets,
+        negative_token_ids=token_ids.flip(0)[:, None].repeat(1, 2, 1),
+        negative_token_mask=(token_ids > 0)[:, None].repeat(1, 2, 1),
+    )
+
+
+PER_IMAGE = ("images", "image_id", "original_size", "content_size")
+
+
+def take(batch: Batch, rank: int) -> Batch:
+    images, rows = slice(2 * rank, 2 * rank + 2), slice(None, FIRST_HALF)
+    rows = rows if rank == 0 else slice(FIRST_HALF, None)
+    part = {
+        name: value[images if name in PER_IMAGE else rows]
+        for name, value in batch._asdict().items()
+        if value is not None
+    }
+    part["image_index"] = part["image_index"] - 2 * rank
+    return batch._replace(**part)
+
+
+def share(batch: Batch) -> float:
+    return relative_share(len(batch.token_ids), like=batch.images)
+
+
+def response_loss(network, batch):
+    config = ClassificationConfig(sentences_of_one_referent_compete=False)
+    maps = network(batch, all_pairs=True)
+    terms = network.judge[0](maps.response_logits, batch, input_spec=SPEC)
+    losses = {name: share(batch) * term for name, term in terms.items()}
+    return losses | {"classification": classification_loss(maps.pairs, config)}
+
+
+def segmenter_loss(network, batch):
+    losses = network.loss(network(batch), batch)
+    return {name: share(batch) * term for name, term in losses.items()}
+
+
+def build(kind: str) -> NetworkWithLoss:
+    torch.manual_seed(0)
+    if kind == "segmenter":
+        network = dataclasses.replace(get_debug_config(), positive_weight=1.0).build()
+        return NetworkWithLoss(network.double().eval(), segmenter_loss)
+    network = ResponseNetConfig(encoder=CLIP, input_spec=SPEC, dim=16).build().double().eval()
+    calibration = CalibrationConfig(encoder=CLIP, clamp_negatives=True)
+    network.judge = [Calibrator(CLIP.build().double(), calibration)]
+    return NetworkWithLoss(network, response_loss)
+
+
+def gradients(model, batch) -> dict[str, torch.Tensor]:
+    torch.stack([term.double() for term in model(batch).values()]).sum().backward()
+    return {
+        name.removeprefix("module."): parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def work(rank: int, kind: str, port: int, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    # In evaluation a segmenter's coarser heads are not used.
+    model = DistributedDataParallel(build(kind), find_unused_parameters=True)
+    grads = gradients(model, take(make_batch(), rank))
+    if rank == 0:
+        torch.save(grads, out)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("response", 1e-5), ("segmenter", 1e-4)])
+def test_two_processes_have_the_gradients_of_one(kind, tolerance, tmp_path: Path):
+    alone = gradients(build(kind), make_batch())
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "gradients.pt"
+    multiprocessing.spawn(work, args=(kind, port, str(out)), nprocs=2)
+    together = torch.load(out, weights_only=True)
+    assert set(alone) <= set(together)
+    assert len(alone) > 40
+    for name, gradient in alone.items():
+        # Biases in front of an instance norm have no gradient but rounding.
+        scale = gradient.norm().clamp(min=1e-5)
+        assert float((together[name] - gradient).norm() / scale) <= tolerance, name
