@@ -369,6 +369,5 @@ class TrainingRun:
 def _make_average(network: nn.Module, config: TrainingConfig) -> AveragedModel | None:
     if config.ema_decay is None:
         return None
-    return AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
-    )
+    # Buffers are copied: batch statistics are averages already, an infinite constant has none.
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))

@@ -49,6 +49,8 @@ class Toy(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 1, 2)
         )
+        # As CLIP's text transformer has: a constant, partly infinite, not saved.
+        self.register_buffer("causal", torch.full((2, 2), -torch.inf).triu(1), persistent=False)
 
     def forward(self, batch):
         return self.layers(batch.images).square().mean()
@@ -97,6 +99,15 @@ SETTINGS = {
     "average": {"ema_decay": 0.5},
     "accumulated and clipped": {"gradient_accumulation": 2, "clip_norm": 0.1},
 }
+
+
+def test_an_average_keeps_constants_and_the_latest_batch_statistics(tmp_path):
+    run = make_run(tmp_path, ema_decay=0.9)
+    train(run)
+    averaged, latest = run.delivered_network(), run.network
+    assert averaged.causal.tolist() == [[0, -torch.inf], [0, 0]]
+    assert torch.equal(averaged.layers[1].running_var, latest.layers[1].running_var)
+    assert not torch.equal(averaged.layers[0].weight, latest.layers[0].weight)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
