@@ -6,8 +6,8 @@ and CLIP. It names no size of either: ViT-H is the default of SAM's release, ViT
 tower (docs/fidelity.md).
 Command: make stage1 stage2 CONFIG=refcoco_unc SEGMENTER=haris DATA=... \
     ARGS=--segmenter.network.cache-frozen-features
-Cost: docs/segmenters.md; the paper used four V100. Cached features take about 24 MB per photograph
-(16,994 of them in the training split).
+Cost: docs/segmenters.md; the paper used four V100. Cached features take 23 MB per photograph,
+390 GB for the 16,994 of the training split; benchmarks/feature_cache.py measures what they save.
 Expected, Table I, trained on annotated masks (the paper's "IoU"): RefCOCO val 76.17, testA 78.45,
 testB 71.37; RefCOCO+ 66.01, 71.92, 57.02; G-Ref val (U) 65.05, test (U) 66.60, val (G) 64.55.
 Ablations on RefCOCO val (Tables II, III): without hierarchy 71.75, without decoder 74.98, with
