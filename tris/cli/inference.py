@@ -83,19 +83,39 @@ def predict(
     check_expressions(expressions)
     batch = make_batch(network, tokenizer, photograph, expressions=expressions)
     output = _respond(network, batch)
-    height, width = batch.content_size[0].tolist()
-    logits = to_original(
-        output.mask_logits.float(), (photograph.height, photograph.width), (height, width)
-    )
-    absence = None if output.no_target_logit is None else output.no_target_logit.sigmoid().tolist()
-    return [
-        _decide(
-            each,
-            None if absence is None else absence[row],
-            mask=each > 0 if refinement is None else _refine(each, photograph, refinement),
-        )
-        for row, each in enumerate(logits.numpy())
+    photographs = [photograph] * len(expressions)
+    return _read_output(output, batch, photographs, refinement=refinement)
+
+
+@torch.inference_mode()
+def predict_group(
+    network: MaskNetwork,
+    tokenizer: Tokenizer,
+    photographs: Sequence[Image.Image],
+    *,
+    expression: str,
+    refinement: LabelConfig | None = None,
+) -> list[Prediction]:
+    """Return one prediction per photograph for a group-wise network, which looks at all of them.
+
+    Args:
+        network: In evaluation mode; ``input_spec.group_size`` is above 0.
+        tokenizer: The network's own.
+        photographs: RGB, at least one; their order decides nothing.
+        expression: What is asked of the group.
+        refinement: See `predict`.
+
+    Raises:
+        InputError: If the sentence has no words.
+    """
+    check_expressions([expression])
+    samples = [
+        _make_sample(network, tokenizer, photograph, expression=expression, number=number)
+        for number, photograph in enumerate(photographs)
     ]
+    batch = collate([sample._replace(group_index=1) for sample in samples])
+    output = _respond(network, batch)
+    return _read_output(output, batch, photographs, refinement=refinement)
 
 
 def check_expressions(expressions: Sequence[str]) -> None:
@@ -138,6 +158,53 @@ def make_batch(
             for row, expression in enumerate(expressions)
         ]
     )
+
+
+def _make_sample(
+    network: MaskNetwork,
+    tokenizer: Tokenizer,
+    photograph: Image.Image,
+    *,
+    expression: str,
+    number: int,
+) -> ExpressionSample:
+    spec, original_size = network.input_spec, (photograph.height, photograph.width)
+    token_ids, token_mask = tokenizer([expression])
+    return ExpressionSample(
+        image=to_input(resize_photograph(photograph, spec), spec),
+        image_id=number,
+        original_size=original_size,
+        content_size=fit_size(original_size, spec),
+        token_ids=token_ids[0],
+        token_mask=token_mask[0],
+        referent_id=number,
+        expression_id=number,
+        text_id=text_id(expression),
+    )
+
+
+def _read_output(
+    output: SegmenterOutput,
+    batch: Batch,
+    photographs: Sequence[Image.Image],
+    *,
+    refinement: LabelConfig | None,
+) -> list[Prediction]:
+    """Return one prediction per expression; its photograph is named beside it."""
+    predictions = []
+    for row, photograph in enumerate(photographs):
+        height, width = batch.content_size[batch.image_index[row]].tolist()
+        logits = to_original(
+            output.mask_logits[row : row + 1].float(),
+            (photograph.height, photograph.width),
+            (height, width),
+        )[0].numpy()
+        absence = output.no_target_logit
+        mask = logits > 0 if refinement is None else _refine(logits, photograph, refinement)
+        predictions.append(
+            _decide(logits, None if absence is None else absence[row].sigmoid().item(), mask=mask)
+        )
+    return predictions
 
 
 def _respond(network: MaskNetwork, batch: Batch) -> SegmenterOutput:

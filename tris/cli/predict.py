@@ -11,9 +11,17 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from tris.cli.inference import Prediction, check_expressions, load_network, predict
+from tris.cli.inference import (
+    MaskNetwork,
+    Prediction,
+    check_expressions,
+    load_network,
+    predict,
+    predict_group,
+)
 from tris.data.images import read_photograph
 from tris.data.masks import encode_mask
+from tris.data.tokens import Tokenizer
 from tris.errors import InputError, exits_cleanly
 from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
 from tris.tracking.overlays import draw_overlay
@@ -24,7 +32,8 @@ class PredictArguments:
     """Segment what sentences refer to; every sentence is asked of every photograph.
 
     Writes a mask and an overlay with the peak marked per photograph and sentence, and
-    predictions.jsonl. A photograph is turned as its EXIF orientation says before anything else.
+    predictions.jsonl. A photograph is turned as its EXIF orientation says before anything else. A
+    group-wise network (GRSer) takes all photographs as one group of each sentence.
 
     Attributes:
         model: Model directory or hub repository, stage 1 or stage 2.
@@ -67,12 +76,13 @@ def main(arguments: list[str]) -> None:
 def _predict_all(wanted: PredictArguments, folder: Path) -> int:
     network, tokenizer = load_network(wanted.model)
     records: list[dict[str, Any]] = []
+    refinement = wanted.refinement if wanted.crf else None
+    groups = _predict_groups(wanted, network, tokenizer) if network.input_spec.group_size else {}
     for path in wanted.image:
         photograph = read_photograph(path, is_turned=True)
-        predictions = predict(
-            network, tokenizer, photograph, expressions=wanted.expression,
-            refinement=wanted.refinement if wanted.crf else None,
-        )  # fmt: skip
+        predictions = groups.get(path) or predict(
+            network, tokenizer, photograph, expressions=wanted.expression, refinement=refinement
+        )
         for expression, prediction in zip(wanted.expression, predictions, strict=True):
             record = describe(prediction, path, expression, number=len(records))
             _draw(prediction, photograph, folder, record=record)
@@ -80,6 +90,20 @@ def _predict_all(wanted: PredictArguments, folder: Path) -> int:
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "predictions.jsonl").write_text(lines)
     return len(records)
+
+
+def _predict_groups(
+    wanted: PredictArguments, network: MaskNetwork, tokenizer: Tokenizer
+) -> dict[Path, list[Prediction]]:
+    """Return the predictions of every photograph, in the order of the sentences."""
+    paths = list(dict.fromkeys(wanted.image))
+    photographs = [read_photograph(path, is_turned=True) for path in paths]
+    refinement = wanted.refinement if wanted.crf else None
+    by_sentence = [
+        predict_group(network, tokenizer, photographs, expression=each, refinement=refinement)
+        for each in wanted.expression
+    ]
+    return {path: [each[row] for each in by_sentence] for row, path in enumerate(paths)}
 
 
 def describe(prediction: Prediction, path: Path, expression: str, *, number: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Image groups: one sentence against several photographs, about half of which do not show it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -49,6 +49,9 @@ class GroupPlan:
     smaller groups. So every pair of sentence and photograph is seen about once an epoch, positives
     and negatives stand 1 : 1 everywhere, and all processes see equally many. No group is split.
 
+    A sentence of a single photograph may be composed: what then means several objects, or none,
+    stands alone, and so does its counterpart.
+
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.
     """
@@ -61,8 +64,17 @@ class GroupPlan:
         seed: int,
         process_index: int = 0,
         num_processes: int = 1,
+        composer: Callable[[Item], Item] | None = None,
     ) -> None:
         """Make the plan.
+
+        Args:
+            source: Sentences and their photographs.
+            config: Sizes.
+            seed: Of the run.
+            process_index: Of this process.
+            num_processes: Of the run.
+            composer: See `tris.data.compose.Composer`.
 
         Raises:
             InputError: If the batch cannot be split into whole units, evenly over the processes,
@@ -70,7 +82,7 @@ class GroupPlan:
         """
         self.config, self.seed = config, seed
         self.process_index, self.num_processes = process_index, num_processes
-        self._source = source
+        self._source, self._composer = source, composer
         self._epoch, self._start_step = 0, 0
         self._most_positives = (config.group_size + 1) // 2
         self._check_sizes()
@@ -131,9 +143,23 @@ class GroupPlan:
             if offset + 1 == len(runs) and self.config.group_size % 2:
                 positives, count = positives[: count - num_spare], count - 1 + num_spare
             chosen = [self._source.positive(run.sentence, number) for number in positives]
-            chosen += self._source.negatives(run.sentence, count, rng)
-            items += [each._replace(epoch=epoch, group=first_group + offset) for each in chosen]
+            chosen = [each._replace(epoch=epoch) for each in chosen]
+            negatives = self._source.negatives(run.sentence, count, rng)
+            composed = self._compose(chosen)
+            is_none = bool(composed) and not composed[0].target_rows
+            chosen += composed if is_none else negatives
+            if composed and not is_none:
+                chosen[0] = composed[0]
+            group = 0 if composed else first_group + offset
+            items += [each._replace(epoch=epoch, group=group) for each in chosen]
         return items
+
+    def _compose(self, positives: Sequence[Item]) -> list[Item]:
+        """Return what a lone positive becomes, where it becomes anything else."""
+        if self._composer is None or len(positives) != 1 or self.config.group_size % 2:
+            return []
+        composed = self._composer(positives[0])
+        return [] if composed == positives[0] else [composed]
 
     def _arrange(self, epoch: int) -> list[list[_Run]]:
         """Return the units of an epoch in their order."""

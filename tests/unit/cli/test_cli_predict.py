@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 
@@ -13,8 +14,10 @@ from tris.cli.predict import main
 from tris.data.masks import decode_mask
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.encoders.clip import ClipConfig
+from tris.encoders.vision_language import VisionLanguageConfig
 from tris.metrics.predictions import read_predictions
 from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.grser import GrserConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
 SENTENCES = ["the red circle", "a blue star on the left"]
@@ -23,6 +26,16 @@ SPEC = InputSpec(
     tokenizer=TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=8),
 )
 CLIP = ClipConfig(architecture="tris-small", pretrained="", input_spec=SPEC, vocabulary_size=128)
+GROUP_WISE = GrserConfig(
+    encoder=VisionLanguageConfig(vision="clip", words="clip", clip=CLIP),
+    input_spec=dataclasses.replace(SPEC, group_size=2),
+    anti_prefix=(5,),
+    sentence_token="last",
+    feature_channels=16,
+    decoder_channels=(16, 8),
+    embedding_channels=8,
+    inference_margin=0.0,
+)
 NETWORKS = {
     "stage 1": ResponseNetConfig(encoder=CLIP, input_spec=SPEC, dim=16),
     "stage 2": TrisNetConfig(encoder=CLIP, input_spec=SPEC, decoder_channels=(8, 12, 16, 20)),
@@ -31,7 +44,7 @@ NETWORKS = {
 
 def save_network(kind, folder):
     torch.manual_seed(0)
-    network = NETWORKS[kind].build()
+    network = NETWORKS.get(kind, GROUP_WISE).build()
     network.assets[TOKENIZER_FILE] = train_word_tokenizer(SENTENCES, vocabulary_size=128)
     network.save_pretrained(folder)
     return folder
@@ -90,6 +103,20 @@ def test_lines_are_read_by_the_scorer(model, photograph, tmp_path):
 def test_second_run_replaces_the_first(model, photograph, tmp_path):
     first = run(model, [photograph], tmp_path / "out")
     assert run(model, [photograph], tmp_path / "out") == first
+
+
+def test_a_crf_changes_masks_and_leaves_peaks_and_scores_of_the_peak(photograph, tmp_path):
+    model = save_network("stage 2", tmp_path / "model")
+    plain = run(model, [photograph], tmp_path / "plain")
+    arguments = ["--model", str(model), "--image", str(photograph), "--expression", *SENTENCES]
+    kernels = ["--refinement.crf.bilateral-srgb", "60", "--refinement.crf.gaussian-sxy", "5"]
+    main([*arguments, "--out", str(tmp_path / "crf"), "--crf", *kernels])
+    lines = (tmp_path / "crf" / "predictions.jsonl").read_text().splitlines()
+    for before, after in zip(plain, map(json.loads, lines), strict=True):
+        assert before["point"] == after["point"]
+        assert before["scores"]["peak"] == after["scores"]["peak"]
+        assert after["mask"]["size"] == before["mask"]["size"]
+        assert after["mask"]["counts"] != before["mask"]["counts"]
 
 
 def test_peak_is_the_highest_logit_and_lies_in_a_mask_that_is_not_empty(model, photograph):
@@ -172,3 +199,27 @@ def test_the_tokenizer_of_clip_needs_no_file(photograph, tmp_path):
     network.save_pretrained(tmp_path / "model")
     (record,) = run(tmp_path / "model", [photograph], tmp_path / "out", SENTENCES[:1])
     assert record["mask"]["size"] == [37, 53]
+
+
+@pytest.fixture
+def two_photographs(tmp_path):
+    paths = [tmp_path / "dog.png", tmp_path / "cow.png"]
+    for seed, path in enumerate(paths):
+        noise = np.random.default_rng(seed).integers(0, 256, (30 + seed, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    return paths
+
+
+def scores_by_file(records):
+    return {(r["image"], r["expression"]): r["scores"]["peak"] for r in records}
+
+
+def test_a_group_wise_network_looks_at_all_photographs_in_any_order(two_photographs, tmp_path):
+    model = save_network("group-wise", tmp_path / "model")
+    together = run(model, two_photographs, tmp_path / "together")
+    turned = run(model, two_photographs[::-1], tmp_path / "turned")
+    alone = run(model, two_photographs[:1], tmp_path / "alone")
+    assert [record["expression"] for record in together] == SENTENCES * 2
+    assert scores_by_file(together) == pytest.approx(scores_by_file(turned), abs=1e-5)
+    own = scores_by_file(alone)
+    assert own != pytest.approx({key: scores_by_file(together)[key] for key in own}, abs=1e-7)

@@ -121,7 +121,7 @@ def test_the_triplet_loss_grows_with_the_progress():
 
 
 def test_negative_pairs_count_in_the_triplet_loss_alone():
-    network, batch = make_network().train(), make_group()
+    network, batch = make_network(has_mirror_training=False).train(), make_group()
     output = network(batch)
     noise = torch.randn_like(output.mask_logits) * batch.is_no_target[:, None, None]
     disturbed = output._replace(mask_logits=output.mask_logits + noise)
@@ -132,6 +132,16 @@ def test_negative_pairs_count_in_the_triplet_loss_alone():
     assert (
         network.loss(output, turned)["triplet_loss"] != network.loss(output, batch)["triplet_loss"]
     )
+
+
+def test_masks_of_negatives_are_decoded_like_the_others_but_give_no_gradients():
+    network, batch = make_network().train(), make_group()
+    everyone = network(batch._replace(is_no_target=torch.zeros(N, dtype=torch.bool)))
+    output = network(batch)
+    torch.testing.assert_close(output.mask_logits, everyone.mask_logits, atol=1e-5, rtol=0)
+    network.zero_grad()
+    output.mask_logits[batch.is_no_target].sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in network.predictor.parameters())
 
 
 @pytest.mark.parametrize(

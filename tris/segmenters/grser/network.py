@@ -2,14 +2,15 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from tris.batch import Batch, InputSpec, SegmenterOutput, TokenizerConfig
 from tris.data.tokens import build_tokenizer
+from tris.encoders.staged import WordEncoder
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNet, ResponseNetConfig
@@ -27,6 +28,7 @@ from tris.segmenters.hints import (
 )
 from tris.segmenters.losses import required_targets
 from tris.segmenters.mabp.encoder import LanguageFusedEncoder
+from tris.segmenters.place_words import PlaceWords
 from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
@@ -52,6 +54,8 @@ class GrserConfig:
             (paper: no).
         response: Description of that stage-1 network; filled in from ``stage1_directory``.
         has_coordinate_input: Whether x and y of each pixel join as well (paper: no).
+        has_place_words: Whether words get embeddings of their own, and become planes that join as
+            well (paper: no); see `PlaceWords`.
         anti_prefix: Token ids of ``<no>``; () = ask the tokenizer.
         sentence_token: Whose feature stands for the sentence: the ``first`` token (BERT), the
             ``last`` one (CLIP's causal tower), or the ``mean`` of all.
@@ -79,6 +83,7 @@ class GrserConfig:
     has_response_input: bool = False
     response: ResponseNetConfig | None = None
     has_coordinate_input: bool = False
+    has_place_words: bool = False
     anti_prefix: tuple[int, ...] = ()
     sentence_token: Literal["first", "last", "mean"] = "first"
     feature_channels: int = 512
@@ -128,6 +133,10 @@ class Grser(Segmenter):
                 self, config.stage1_directory, config.response, load=load
             )
             self.config = dataclasses.replace(self.config, response=self.response.config)
+        self.place_words: PlaceWords | None = None
+        if config.has_place_words:
+            tokens = find_token_embedding(self.words)
+            self.place_words = PlaceWords(tokens.num_embeddings, tokens.embedding_dim)
         self._build_heads(encoder.vision.channels, encoder.words.word_dim)
 
     @property
@@ -144,20 +153,24 @@ class Grser(Segmenter):
 
         In evaluation the logits of a pair that is recognised as negative all lie below 0: the
         paper's zero mask. ``extras``: ``to_text`` and ``to_anti_text``, the two distances
-        ``(expr,)``; in training also ``mirror_logits`` ``(expr, height, width)``.
+        ``(expr,)``; in training also ``mirror_logits`` ``(positives, height, width)``.
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
-        hints = self._hints(batch, like=pyramid[0])
+        hints = self._hints(batch, words, like=pyramid[0])
         features = self.neck(pyramid[3], pyramid[2], hints)
         members = find_groups(batch.group_index)
-        size = batch.images.shape[-2:]
         triphasic = self._query(features, texts, members, batch)
-        logits = self.predictor(triphasic, pyramid[:2], hints, size=size)
+        decode = _Decoding(self.predictor, pyramid[:2], hints, batch.images.shape[-2:])
         extras: dict[str, Tensor] = {}
-        if self.training and self.config.has_mirror_training:
-            mirrored = self._query(features, texts.swapped(), members, batch)
-            extras["mirror_logits"] = self.predictor(mirrored, pyramid[:2], hints, size=size)
+        if not self.training:
+            logits = decode(triphasic)
+        else:
+            is_positive = ~batch.is_no_target
+            logits = decode.learned(triphasic, is_positive)
+            if self.config.has_mirror_training and bool(is_positive.any()):
+                mirrored = self._query(features, texts.swapped(), members, batch)
+                extras["mirror_logits"] = decode(mirrored, is_positive.nonzero()[:, 0])
         if self.embedding is None:
             return SegmenterOutput(logits, None, extras)
         vector = self.embedding(triphasic)
@@ -184,8 +197,8 @@ class Grser(Segmenter):
         }
         if "mirror_logits" in output.extras:
             mirror_loss = positive_cross_entropy(
-                output.extras["mirror_logits"], targets, is_positive, positive_weight=weight,
-                is_mirror=True,
+                output.extras["mirror_logits"], targets[is_positive], is_positive[is_positive],
+                positive_weight=weight, is_mirror=True,
             )  # fmt: skip
             losses["mirror_loss"] = self.config.mirror_weight * mirror_loss
         if "to_text" in output.extras:
@@ -223,7 +236,10 @@ class Grser(Segmenter):
         words = self.words(torch.cat([batch.token_ids, anti_ids]), token_mask)
         sentences = _pool(words, token_mask, self.config.sentence_token).float()
         text, anti_text = sentences.chunk(2)
-        return words[: len(batch.token_ids)], Sides(text, anti_text)
+        own = words[: len(batch.token_ids)]
+        if self.place_words is not None:
+            own = self.place_words.add_to(own, batch.token_ids)
+        return own, Sides(text, anti_text)
 
     def _query(
         self, features: Tensor, texts: Sides, members: Bool[Tensor, "expr expr"], batch: Batch
@@ -244,22 +260,27 @@ class Grser(Segmenter):
         margin = self.config.inference_margin
         return self.config.margin if margin is None else margin
 
-    def _hints(self, batch: Batch, *, like: Tensor) -> Tensor | None:
+    def _hints(self, batch: Batch, words: Tensor, *, like: Tensor) -> Tensor | None:
         """Return what joins every step of the decoder, at the finest level's size."""
-        hints, size = [], like.shape[-2:]
+        hints, maps, size = [], None, like.shape[-2:]
         if self.response is not None:
             with torch.no_grad():
-                maps = self.response(batch)
-            hints.append(resize(response_hints(maps.response_logits), size))
+                response = self.response(batch)
+            maps = resize(response_hints(response.response_logits), size)
+            hints.append(maps)
         if self.config.has_coordinate_input:
             planes = coordinate_planes(size, like=batch.images)
             hints.append(planes.expand(len(batch.token_ids), *planes.shape))
+        if self.place_words is not None:
+            hints.append(self.place_words(words, batch.token_mask, size=size, maps=maps))
         return torch.cat(hints, dim=1) if hints else None
 
     def _build_heads(self, channels: tuple[int, int, int, int], text_dim: int) -> None:
         config = self.config
-        hint_channels = RESPONSE_CHANNELS * (self.response is not None)
-        hint_channels += COORDINATE_CHANNELS * config.has_coordinate_input
+        num_maps = RESPONSE_CHANNELS * (self.response is not None)
+        hint_channels = num_maps + COORDINATE_CHANNELS * config.has_coordinate_input
+        if self.place_words is not None:
+            hint_channels += self.place_words.num_channels(num_maps)
         self.neck = MergeBlock(
             channels[3], channels[2], config.feature_channels, hint_channels=hint_channels
         )
@@ -280,12 +301,48 @@ class Grser(Segmenter):
             self.embedding = TriphasicEmbedding(triphasic, config.embedding_channels, text_dim)
 
 
+class _Decoding(NamedTuple):
+    """The mask predictor with all that one batch gives it besides triphasic features."""
+
+    predictor: MaskPredictor
+    fine_levels: list[Tensor]
+    hints: Tensor | None
+    size: torch.Size
+
+    def __call__(self, triphasic: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the logits of all pairs, or of some."""
+        if rows is None:
+            return self._run(triphasic, self.fine_levels, self.hints)
+        hints = None if self.hints is None else self.hints[rows]
+        return self._run(triphasic[rows], [level[rows] for level in self.fine_levels], hints)
+
+    def learned(self, triphasic: Tensor, is_positive: Tensor) -> Tensor:
+        """Return the logits of all pairs; negatives teach no mask and get no gradients."""
+        positives, negatives = (each.nonzero()[:, 0] for each in (is_positive, ~is_positive))
+        if not len(positives) or not len(negatives):
+            return self(triphasic)
+        logits = self(triphasic, positives)
+        with torch.no_grad():
+            others = self(triphasic, negatives)
+        order = torch.cat([positives, negatives]).argsort()
+        return torch.cat([logits, others])[order]
+
+    def _run(self, triphasic: Tensor, fine_levels: list[Tensor], hints: Tensor | None) -> Tensor:
+        logits: Tensor = self.predictor(triphasic, fine_levels, hints, size=self.size)
+        return logits
+
+
 def empty_masks(
     logits: Float[Tensor, "expr height width"], is_empty: Bool[Tensor, "expr"]
 ) -> Float[Tensor, "expr height width"]:
     """Shift the logits of some masks until none is above 0; their peak stays where it is."""
     excess = logits.amax(dim=(1, 2), keepdim=True).relu() + 1
     return torch.where(is_empty[:, None, None], logits - excess, logits)
+
+
+def find_token_embedding(words: WordEncoder) -> nn.Embedding:
+    """Return a word encoder's first layer."""
+    return next(module for module in words.modules() if isinstance(module, nn.Embedding))
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:
