@@ -6,7 +6,8 @@
 
 Takes the networks of a run and a sample of the images of its validation split, whose masks score
 the labels; no training image and no training mask is looked at. One field after the other is
-varied, and the best value kept (a coordinate search); figures are the mean IoU over referents, of
+varied, and the best value kept (a coordinate search from `EMBEDDED_LABELS`; give --competition
+image to choose the merging for labels that compete); figures are the mean IoU over referents, of
 images of even number, of odd number, and all: a gain that is not in both halves is noise. One
 thread.
 """
@@ -88,21 +89,6 @@ class Case:
 Change = Callable[[Settings, Any], Settings]
 
 
-def change_selection(name: str) -> Change:
-    """Return a function that sets a field of the selection."""
-    return lambda old, value: replace(old, selection=replace(old.selection, **{name: value}))
-
-
-def change_competing(name: str) -> Change:
-    """Return a function that sets a field of the competition."""
-
-    def change(old: Settings, value: object) -> Settings:
-        competing = replace(old.label.competing, **{name: value})  # type: ignore[arg-type]
-        return replace(old, label=replace(old.label, competing=competing))
-
-    return change
-
-
 def change_crf(name: str) -> Change:
     """Return a function that sets a field of the CRF, of the one alone and the common one."""
 
@@ -115,31 +101,38 @@ def change_crf(name: str) -> Change:
     return change
 
 
-def set_merging(old: Settings, value: tuple[str, str, float]) -> Settings:
-    """Set activation, method and temperature."""
-    activation, method, temperature = value
+def set_merging(old: Settings, value: tuple[str, str, float, float]) -> Settings:
+    """Set activation, method, temperature and weight of the rival."""
+    activation, method, temperature, rival_weight = value
     changes: dict[str, Any] = {
-        "activation": activation, "method": method, "temperature": temperature
+        "activation": activation, "method": method, "temperature": temperature,
+        "rival_weight": rival_weight,
     }  # fmt: skip
     return replace(old, selection=replace(old.selection, **changes))
 
 
-def set_competition(old: Settings, value: str) -> Settings:
-    """Switch the competition."""
-    label: dict[str, Any] = {"competition": value}
-    return replace(old, label=replace(old.label, **label))
+def set_competition(old: Settings, value: tuple[str, float]) -> Settings:
+    """Set competition and the background's logit."""
+    competition, logit = value
+    changes: dict[str, Any] = {"competition": competition}
+    competing = replace(old.label.competing, background_logit=logit)
+    return replace(old, label=replace(old.label, competing=competing, **changes))
 
 
 MERGING: dict[str, tuple[Change, Sequence[Any]]] = {
     "merging": (
         set_merging,
-        [(a, "prms", 0.1) for a in ACTIVATIONS]
-        + [(a, "margin", t) for a in ACTIVATIONS for t in (0.02, 0.05, 0.1, 0.2, 0.4)],
+        [(a, "prms", 0.1, 1.0) for a in ACTIVATIONS]
+        + [("sigmoid", "margin", t, 1.0) for t in (0.02, 0.05, 0.1, 0.2)]
+        + [("sigmoid", "margin", t, 0.0) for t in (0.02, 0.05, 0.1)]
+        + [("sigmoid", "margin", 0.05, 0.5), ("relu", "margin", 0.1, 1.0)],
     ),
 }
 COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
-    "competition": (set_competition, ("none", "image")),
-    "background_logit": (change_competing("background_logit"), (-1.5, -1.0, -0.5, 0.0, 0.5)),
+    "competition": (
+        set_competition,
+        [("none", 0.0), *(("image", b) for b in (-1.5, -1.0, -0.5, 0.0, 0.5))],
+    ),
 }
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
     "bilateral_srgb": (change_crf("bilateral_srgb"), (8.0, 12.0, 16.0, 20.0, 26.0)),
@@ -329,6 +322,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--fields", nargs="+", help="of the search; all where left out")
+    parser.add_argument("--competition", choices=["none", "image"], default="none", help="at first")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -338,9 +332,7 @@ def main() -> None:
     else:
         alone = arguments.maps == "sentences"
         cases = list(segmenter_cases(arguments.run, index, arguments.images, alone=alone))
-    label = replace(EMBEDDED_LABELS, degenerate="keep")
-    if arguments.maps == "segmenter":
-        label = replace(label, competition="image")
+    label = replace(EMBEDDED_LABELS, degenerate="keep", competition=arguments.competition)
     settings = Settings(PrmsConfig(activation="sigmoid"), label)
     fields = SEARCH[arguments.maps]
     fields = {name: fields[name] for name in arguments.fields or fields}

@@ -67,7 +67,7 @@ def active_selection(selection: PrmsConfig) -> dict[str, Any]:
     """Return the settings that count."""
     settings = to_json(selection)
     if selection.method == "prms":
-        del settings["method"], settings["temperature"]
+        del settings["method"], settings["temperature"], settings["rival_weight"]
     return settings
 
 

@@ -33,6 +33,7 @@ class PrmsConfig:
             fitting sentence of the image's other objects (`tris.pseudo.merging.margin_weights`).
         temperature: Of that softmax, in cosine; a CLIP whose cosines lie close together (those of
             OpenAI do) wants a smaller one than a small CLIP of one's own.
+        rival_weight: How much the rival counts in ``margin``; 0 = the own score alone.
         activation: ``relu`` multiplies the image by the rectified response at its raw scale, as
             the released code does; ``sigmoid`` by the map that the calibration losses trained.
         maps_per_pass: Masked images that go through CLIP at once; bounds memory only.
@@ -42,6 +43,7 @@ class PrmsConfig:
     maps_per_pass: int = 64
     method: Literal["prms", "margin"] = "prms"
     temperature: float = 0.1
+    rival_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -49,6 +51,8 @@ class PrmsConfig:
             raise InputError(f"maps_per_pass must be at least 1, not {self.maps_per_pass}.")
         if not self.temperature > 0:
             raise InputError(f"The temperature must be above 0, not {self.temperature}.")
+        if self.rival_weight < 0:
+            raise InputError(f"The rival's weight cannot be negative ({self.rival_weight}).")
 
 
 class PositiveMap(NamedTuple):

@@ -173,7 +173,11 @@ def weigh_maps(
         ]
     rivals = torch.from_numpy(kinship.rivals).to(places.device)[places][:, places]
     weights, margins = margin_weights(
-        similarity, places, rivals=rivals, temperature=config.temperature
+        similarity,
+        places,
+        rivals=rivals,
+        temperature=config.temperature,
+        rival_weight=config.rival_weight,
     )
     selections = []
     for place, rows in rows_of.items():

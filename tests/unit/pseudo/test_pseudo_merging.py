@@ -20,14 +20,15 @@ def others(owner):
     return owner[:, None] != owner[None]
 
 
-def naive_weights(similarity, owner, rivals, temperature):
+def naive_weights(similarity, owner, rivals, temperature, rival_weight):
     """The definition, pair by pair."""
     rows = range(len(owner))
     margins = []
     for i in rows:
         own = [float(similarity[i, j]) for j in rows if owner[j] == owner[i]]
         foreign = [float(similarity[i, k]) for k in rows if rivals[i, k]]
-        margins.append(sum(own) / len(own) - (max(foreign) if foreign else 0.0))
+        strongest = max(foreign) if foreign else 0.0
+        margins.append(sum(own) / len(own) - rival_weight * strongest)
     weights = []
     for i in rows:
         total = sum(math.exp(margins[j] / temperature) for j in rows if owner[j] == owner[i])
@@ -36,13 +37,19 @@ def naive_weights(similarity, owner, rivals, temperature):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**16), st.sampled_from([0.05, 0.1, 1.0]), st.booleans())
-def test_weights_are_those_of_the_definition_pair_by_pair(seed, temperature, has_kin):
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from([0.05, 0.1, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
+)
+def test_weights_are_those_of_the_definition_pair_by_pair(seed, temperature, rival_weight, has_kin):
     similarity, rivals = make_similarity(seed), others(OWNERS)
     if has_kin:
         rivals &= ~((OWNERS[:, None] + OWNERS[None]) == 1)  # 0 and 1 are the same object
-    weights, margins = margin_weights(similarity, OWNERS, rivals=rivals, temperature=temperature)
-    wanted_weights, wanted_margins = naive_weights(similarity, OWNERS, rivals, temperature)
+    settings_of_both = {"temperature": temperature, "rival_weight": rival_weight}
+    weights, margins = margin_weights(similarity, OWNERS, rivals=rivals, **settings_of_both)
+    wanted_weights, wanted_margins = naive_weights(similarity, OWNERS, rivals, **settings_of_both)
     torch.testing.assert_close(margins, torch.tensor(wanted_margins))
     torch.testing.assert_close(weights, torch.tensor(wanted_weights))
 
@@ -75,9 +82,10 @@ def test_a_small_temperature_picks_and_a_large_one_averages():
     assert warm.tolist() == pytest.approx([1 / 3] * 3, abs=1e-4)
 
 
-def test_a_temperature_of_zero_is_refused():
-    with pytest.raises(InputError, match="above 0"):
-        PrmsConfig(temperature=0.0)
+@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"rival_weight": -1.0}])
+def test_settings_that_make_no_sense_are_refused(changes):
+    with pytest.raises(InputError):
+        PrmsConfig(**changes)
 
 
 def test_referents_are_told_apart_by_one_direction_alone():
