@@ -115,6 +115,16 @@ def test_a_run_with_stage_one_only_is_read(tmp_path, make_run):
     assert list(found.curves) == ["segmenter"]
 
 
+def test_the_curves_of_earlier_rounds_are_read_under_their_folder(make_run):
+    run = make_run("a")
+    earlier = run / "rounds" / "1" / "segmenter"
+    earlier.mkdir(parents=True)
+    (earlier / "metrics.jsonl").write_bytes((run / "segmenter" / "metrics.jsonl").read_bytes())
+    curves = read_run(run).curves
+    assert curves["rounds/1/segmenter"] == curves["segmenter"]
+    assert set(curves) == {"rounds/1/segmenter", "segmenter"}
+
+
 def test_a_folder_that_is_no_run_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="is no run"):
         read_run(tmp_path)
