@@ -41,6 +41,21 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class PhraseErasing:
+    """How training sentences lose a phrase, for a network that has to recover it.
+
+    Attributes:
+        phrases: ``noun_phrase`` = a chunk with a noun in it ("a red umbrella", DMMI's paper);
+            ``noun_run`` = neighbouring nouns alone ("car door", released DMMI).
+        choice: ``each_epoch`` = another phrase every time (paper); ``once`` = always the same one
+            (released).
+    """
+
+    phrases: Literal["noun_phrase", "noun_run"] = "noun_phrase"
+    choice: Literal["each_epoch", "once"] = "each_epoch"
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """What a network wants of the data room.
 
@@ -51,6 +66,10 @@ class InputSpec:
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
         tokenizer: How sentences become tokens.
+        erases_phrases: Which phrase training sentences lose in a second version of them; None =
+            there is no second version.
+        group_size: Photographs per sentence in training, for group-wise segmenters (GRSer's N);
+            0 = every pair of photograph and sentence stands alone.
     """
 
     image_size: tuple[int, int] = (320, 320)
@@ -58,6 +77,8 @@ class InputSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     tokenizer: TokenizerConfig = TokenizerConfig()
+    erases_phrases: PhraseErasing | None = None
+    group_size: int = 0
 
 
 class ExpressionSample(NamedTuple):
@@ -79,6 +100,9 @@ class ExpressionSample(NamedTuple):
         group_index: Number of the image group (group-wise segmenters); 0 otherwise.
         negative_token_ids: Sentences of other objects of the same image (calibration).
         negative_token_mask: Like ``token_mask``.
+        erased_token_ids: ``token_ids`` with the padding id in place of one phrase; the same where
+            the sentence has none. Belongs to the same ``token_mask``.
+        has_phrase: Whether a phrase was erased.
     """
 
     image: Float[Tensor, "3 height width"]
@@ -95,6 +119,8 @@ class ExpressionSample(NamedTuple):
     group_index: int = 0
     negative_token_ids: Int[Tensor, "negatives tokens"] | None = None
     negative_token_mask: Bool[Tensor, "negatives tokens"] | None = None
+    erased_token_ids: Int[Tensor, "tokens"] | None = None
+    has_phrase: bool | None = None
 
 
 class Batch(NamedTuple):
@@ -116,6 +142,8 @@ class Batch(NamedTuple):
         targets: One mask per expression, or None.
         negative_token_ids: K sentences per expression, or None.
         negative_token_mask: Like ``token_mask``, or None.
+        erased_token_ids: ``token_ids`` without one phrase, or None.
+        has_phrase: Which expressions lost one, or None.
     """
 
     images: Float[Tensor, "images 3 height width"]
@@ -133,6 +161,8 @@ class Batch(NamedTuple):
     targets: UInt8[Tensor, "expr height width"] | None = None
     negative_token_ids: Int[Tensor, "expr negatives tokens"] | None = None
     negative_token_mask: Bool[Tensor, "expr negatives tokens"] | None = None
+    erased_token_ids: Int[Tensor, "expr tokens"] | None = None
+    has_phrase: Bool[Tensor, "expr"] | None = None
 
 
 class PairResponses(NamedTuple):

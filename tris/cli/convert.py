@@ -14,15 +14,22 @@ from torch import Tensor
 
 from tris.errors import InputError, exits_cleanly
 from tris.model_directory import PretrainedModel
+from tris.segmenters.dmmi.released import BERT_PART, convert_dmmi
+from tris.segmenters.mabp.released import convert_mabp
 from tris.segmenters.released import convert_stage_one, convert_stage_two
 
-Source = Literal["tris-stage1", "tris-stage2"]
+Source = Literal["tris-stage1", "tris-stage2", "dmmi", "mabp"]
 
 CONVERTERS: dict[str, Callable[[dict[str, Tensor]], PretrainedModel]] = {
     "tris-stage1": convert_stage_one,
     "tris-stage2": convert_stage_two,
+    "dmmi": convert_dmmi,
+    "mabp": convert_mabp,
 }
 """What turns the state dict of each kind of released checkpoint into a network of ours."""
+
+FURTHER_PARTS: dict[str, tuple[str, ...]] = {"dmmi": (BERT_PART,)}
+"""State dicts beside ``model`` in the files of a kind; their keys get the part's name in front."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,17 @@ class ConvertArguments:
 def main(arguments: list[str]) -> None:
     """Run `tris convert` with command-line arguments."""
     wanted = tyro.cli(ConvertArguments, args=arguments, prog="tris convert")
-    network = CONVERTERS[wanted.source](read_checkpoint(wanted.file))
+    parts = FURTHER_PARTS.get(wanted.source, ())
+    network = CONVERTERS[wanted.source](read_checkpoint(wanted.file, *parts))
     network.save_pretrained(wanted.out)
     print(f"{wanted.out}: a {type(network).__name__} from {wanted.file}.")
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the state dict under ``model`` of a released checkpoint.
+def read_checkpoint(path: Path, *parts: str) -> dict[str, Tensor]:
+    """Return the state dict under ``model`` of a released checkpoint, and those of other parts.
 
-    Only tensors, plain containers, and an `argparse.Namespace` are unpickled: the released files
-    carry their command line.
+    A key of another part has its name in front: ``part.key``. Only tensors, plain containers, and
+    an `argparse.Namespace` are unpickled: the released files carry their command line.
 
     Raises:
         InputError: If the file is missing, damaged, holds anything else, or has no ``model``.
@@ -73,9 +81,17 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or no checkpoint ({error}).") from error
-    state = content.get("model") if isinstance(content, dict) else None
+    state = _state_under("model", content, path)
+    for part in parts:
+        further = _state_under(part, content, path)
+        state |= {f"{part}.{key}": value for key, value in further.items()}
+    return state
+
+
+def _state_under(name: str, content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - a file's
+    state = content.get(name) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
         isinstance(value, Tensor) for value in state.values()
     ):
-        raise InputError(f"{path} has no dictionary of weights under 'model', as releases have.")
-    return state
+        raise InputError(f"{path} has no dictionary of weights under '{name}', as releases have.")
+    return dict(state)

@@ -19,7 +19,7 @@ def collate(samples: Sequence[ExpressionSample], *, share_images: bool = True) -
     all `IGNORE_INDEX`.
 
     Raises:
-        ValueError: If there is no sample, or only some have negatives.
+        ValueError: If there is no sample, or only some have negatives or an erased phrase.
     """
     if not samples:
         raise ValueError("A batch needs at least one sample.")
@@ -45,6 +45,8 @@ def collate(samples: Sequence[ExpressionSample], *, share_images: bool = True) -
         targets=_stack_targets(samples),
         negative_token_ids=_stack([sample.negative_token_ids for sample in samples]),
         negative_token_mask=_stack([sample.negative_token_mask for sample in samples]),
+        erased_token_ids=_stack([sample.erased_token_ids for sample in samples]),
+        has_phrase=_stack_flags([sample.has_phrase for sample in samples]),
     )
 
 
@@ -63,5 +65,11 @@ def _stack(tensors: list[Tensor | None]) -> Tensor | None:
     if not given:
         return None
     if len(given) < len(tensors):
-        raise ValueError("Either every sample of a batch has negatives or none has.")
+        raise ValueError(
+            "Either every sample of a batch has negatives (or an erased sentence) or none has."
+        )
     return torch.stack(given)
+
+
+def _stack_flags(flags: list[bool | None]) -> Tensor | None:
+    return _stack([None if flag is None else torch.tensor(flag) for flag in flags])

@@ -1,7 +1,7 @@
 """From the index to samples, one expression each."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,12 +12,16 @@ from torch.utils.data import Dataset
 from tris.batch import IGNORE_INDEX, ExpressionSample, InputSpec
 from tris.data.index import Index, Referent
 from tris.data.masks import decode_mask
+from tris.data.mirror import mirror_sentence
 from tris.data.negatives import NegativeSampler, choose_text
+from tris.data.phrases import PhraseEraser
 from tris.data.plan import Item
 from tris.data.recent import RecentReferents
 from tris.data.tokens import Tokenizer, text_id
-from tris.data.transforms import PhotographReader, fit_size, to_target
+from tris.data.transforms import PhotographReader, fit_size, mirror_content, to_target
 from tris.errors import InputError
+
+Pixels = TypeVar("Pixels", Tensor, Tensor | None)
 
 NO_SINGLE_REFERENT = -1
 """``referent_id`` of a sample whose target is not that of the expression's own referent."""
@@ -50,6 +54,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
         targets: Literal["none", "truth"] | LabelSource = "none",
         text: Literal["clean", "raw"] = "clean",
         negatives: NegativeSampler | None = None,
+        phrases: PhraseEraser | None = None,
         cache_images: bool = False,
     ) -> None:
         """Prepare reading.
@@ -61,6 +66,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             targets: Nothing, the annotated masks, or the labels of a source.
             text: Sentences as cleaned, or as typed.
             negatives: Where every expression's negatives come from, if it has any.
+            phrases: What erases a phrase of every expression, if anything does.
             cache_images: Keep decoded photographs in memory, per process.
 
         Raises:
@@ -74,6 +80,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
         self.index, self.spec, self.tokenizer = index, spec, tokenizer
         self._targets, self._text = targets, text
         self._negatives = negatives if negatives and negatives.config.count else None
+        self._phrases = phrases
         self._referents = RecentReferents(index)
         self._reader = PhotographReader(index, spec, cache_images=cache_images)
 
@@ -86,40 +93,45 @@ class ExpressionDataset(Dataset[ExpressionSample]):
 
     def __getitems__(self, items: Sequence[Item | int]) -> list[ExpressionSample]:
         """Return several; every photograph and label is read once for all its expressions."""
-        images: dict[int, Float[Tensor, "3 height width"]] = {}
+        images: dict[tuple[int, bool], Float[Tensor, "3 height width"]] = {}
         targets: dict[tuple[int, ...], UInt8[Tensor, "height width"] | None] = {}
         places = [self._place(item) for item in items]
         tokens = self.tokenizer([place.sentence for place in places])
         for place in places:
             shown = self._referents[place.image_row]
-            if shown.image_id not in images:
-                images[shown.image_id] = self._reader.read(shown)
+            key = (shown.image_id, place.is_flipped)
+            if key not in images:
+                images[key] = self._turn(self._reader.read(shown), shown, place.is_flipped)
             if place.sources not in targets:
-                targets[place.sources] = self._target(shown, place.target_rows)
+                target = self._target(shown, place.target_rows)
+                targets[place.sources] = self._turn(target, shown, place.is_flipped)
         samples = [
             self._sample(place, images, targets[place.sources], ids, mask)
             for place, ids, mask in zip(places, *tokens, strict=True)
         ]
-        return self._add_negatives(samples, places)
+        return self._add_negatives(self._add_erased(samples, places), places)
 
     def _place(self, item: Item | int) -> "_Place":
         item = item if isinstance(item, Item) else Item(item)
         row, position = self.index.expression_row(item.expression)
         own = choose_text(self._referents[row], self._text)[position]
+        sentence = own if item.sentence is None else item.sentence
         return _Place(
             row=row,
             position=position,
             epoch=item.epoch,
-            sentence=own if item.sentence is None else item.sentence,
+            expression=item.expression,
+            sentence=mirror_sentence(sentence) if item.is_flipped else sentence,
             image_row=row if item.image_row is None else item.image_row,
             target_rows=(row,) if item.target_rows is None else item.target_rows,
             group=item.group,
+            is_flipped=item.is_flipped,
         )
 
     def _sample(
         self,
         place: "_Place",
-        images: dict[int, Float[Tensor, "3 height width"]],
+        images: dict[tuple[int, bool], Float[Tensor, "3 height width"]],
         target: UInt8[Tensor, "height width"] | None,
         token_ids: Int[Tensor, "tokens"],
         token_mask: Bool[Tensor, "tokens"],
@@ -128,7 +140,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
         original_size = (shown.height, shown.width)
         is_one_referent = place.target_rows == (place.row,)
         return ExpressionSample(
-            image=images[shown.image_id],
+            image=images[shown.image_id, place.is_flipped],
             image_id=shown.image_id,
             original_size=original_size,
             content_size=fit_size(original_size, self.spec),
@@ -142,6 +154,20 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             group_index=place.group,
         )
 
+    def _add_erased(
+        self, samples: list[ExpressionSample], places: Sequence["_Place"]
+    ) -> list[ExpressionSample]:
+        if self._phrases is None:
+            return samples
+        erased = [
+            self._phrases.erase(place.sentence, expression=place.expression, epoch=place.epoch)
+            for place in places
+        ]
+        return [
+            sample._replace(erased_token_ids=ids, has_phrase=has_phrase)
+            for sample, (ids, has_phrase) in zip(samples, erased, strict=True)
+        ]
+
     def _add_negatives(
         self, samples: list[ExpressionSample], places: Sequence["_Place"]
     ) -> list[ExpressionSample]:
@@ -149,7 +175,7 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             return samples
         count = self._negatives.config.count
         sentences = [
-            sentence
+            mirror_sentence(sentence) if place.is_flipped else sentence
             for place in places
             for sentence in self._negatives.sentences(place.row, place.position, epoch=place.epoch)
         ]
@@ -158,6 +184,12 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             sample._replace(negative_token_ids=ids[i], negative_token_mask=mask[i])
             for i, sample in enumerate(samples)
         ]
+
+    def _turn(self, pixels: Pixels, shown: Referent, is_flipped: bool) -> Pixels:
+        """Mirror what the photograph of ``shown`` became, if it is to be."""
+        if pixels is None or not is_flipped:
+            return pixels
+        return mirror_content(pixels, fit_size((shown.height, shown.width), self.spec))
 
     def _target(self, shown: Referent, rows: Sequence[int]) -> UInt8[Tensor, "height width"] | None:
         """Return the union of the rows' masks in the photograph of ``shown``."""
@@ -194,15 +226,17 @@ class _Place(NamedTuple):
     row: int
     position: int
     epoch: int
+    expression: int
     sentence: str
     image_row: int
     target_rows: tuple[int, ...]
     group: int
+    is_flipped: bool
 
     @property
     def sources(self) -> tuple[int, ...]:
         """What the target depends on."""
-        return (self.image_row, *self.target_rows)
+        return (self.is_flipped, self.image_row, *self.target_rows)
 
 
 def unite(

@@ -60,21 +60,28 @@ class Tokenizer:
         ``keep_end_token=False`` it is first limited to 77 tokens that way (the released code stops
         with an error there), then cut blindly, so that the end token is lost too.
         """
-        length = self.config.context_length
-        ids = np.full((len(sentences), length), self.padding_id, np.int64)
-        lengths = np.zeros((len(sentences), 1), np.int64)
-        for row, sentence in enumerate(sentences):
-            tokens = self.encode(sentence)
-            ids[row, : len(tokens)] = tokens
-            lengths[row] = len(tokens)
-        return torch.from_numpy(ids), torch.from_numpy(np.arange(length) < lengths)
+        return self.pad([self.encode(sentence) for sentence in sentences])
 
     def encode(self, sentence: str) -> list[int]:
         """Return the ids of one sentence, not padded, at most ``context_length``."""
+        return self.frame(self.encode_words(sentence))
+
+    def frame(self, words: Sequence[int]) -> list[int]:
+        """Return a sentence's pieces between start and end, at most ``context_length``."""
         length = self.config.context_length
         limit = length if self.config.keep_end_token else max(length, _NATIVE_LENGTH)
-        words = self.encode_words(sentence)[: limit - 2]
-        return [self.start_id, *words, self.end_id][:length]
+        return [self.start_id, *words[: limit - 2], self.end_id][:length]
+
+    def pad(
+        self, rows: Sequence[Sequence[int]]
+    ) -> tuple[Int[Tensor, "sentences tokens"], Bool[Tensor, "sentences tokens"]]:
+        """Return rows of at most ``context_length`` ids as one, and which of them are real."""
+        length = self.config.context_length
+        ids = np.full((len(rows), length), self.padding_id, np.int64)
+        lengths = np.array([len(row) for row in rows], np.int64)[:, None]
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = tokens
+        return torch.from_numpy(ids), torch.from_numpy(np.arange(length) < lengths)
 
 
 def build_tokenizer(

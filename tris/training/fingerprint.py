@@ -38,6 +38,9 @@ def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Path) -> None:
     """Compare what a checkpoint or a finished training says of itself with what is asked for.
 
+    A setting that one of them does not know counts as None, which is how settings that came later
+    say that they are off.
+
     Args:
         found: Its settings.
         wanted: The experiment's.
@@ -50,7 +53,7 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Pat
     different = [
         f"{name}: {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
         for name in sorted(left.keys() | right.keys())
-        if name not in left or name not in right or left[name] != right[name]
+        if left.get(name) != right.get(name)
     ]
     if different:
         more = f" and {len(different) - 5} more" if len(different) > 5 else ""
