@@ -82,7 +82,7 @@ def predict(
     """
     check_expressions(expressions)
     batch = make_batch(network, tokenizer, photograph, expressions=expressions)
-    output = _respond(network, batch)
+    output = respond(network, batch)
     photographs = [photograph] * len(expressions)
     return _read_output(output, batch, photographs, refinement=refinement)
 
@@ -114,7 +114,7 @@ def predict_group(
         for number, photograph in enumerate(photographs)
     ]
     batch = collate([sample._replace(group_index=1) for sample in samples])
-    output = _respond(network, batch)
+    output = respond(network, batch)
     return _read_output(output, batch, photographs, refinement=refinement)
 
 
@@ -207,7 +207,8 @@ def _read_output(
     return predictions
 
 
-def _respond(network: MaskNetwork, batch: Batch) -> SegmenterOutput:
+def respond(network: MaskNetwork, batch: Batch) -> SegmenterOutput:
+    """Return what a network of either stage says of a batch, masks at the size of its input."""
     output = network(batch)
     if isinstance(output, SegmenterOutput):
         return output

@@ -19,7 +19,9 @@ from tris.cli.inference import (
     predict,
     predict_group,
 )
+from tris.cli.predict_index import write_predictions
 from tris.data.images import read_photograph
+from tris.data.index import open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import Tokenizer
 from tris.errors import InputError, exits_cleanly
@@ -35,19 +37,25 @@ class PredictArguments:
     predictions.jsonl. A photograph is turned as its EXIF orientation says before anything else. A
     group-wise network (GRSer) takes all photographs as one group of each sentence.
 
+    With ``--index`` instead of photographs and sentences: predictions.jsonl alone, for a split.
+
     Attributes:
         model: Model directory or hub repository, stage 1 or stage 2.
+        out: Folder for the results.
         image: Photographs.
         expression: Sentences.
-        out: Folder for the results.
+        index: An index that `tris prepare` wrote.
+        split: Of that index.
         crf: Sharpen each mask, by itself, with a dense CRF.
         refinement: That CRF. The default suits photographs and a segmenter's probabilities.
     """
 
     model: str
-    image: tuple[Path, ...]
-    expression: tuple[str, ...]
     out: Path
+    image: tuple[Path, ...] = ()
+    expression: tuple[str, ...] = ()
+    index: Path | None = None
+    split: str = "val"
     crf: bool = False
     refinement: LabelConfig = SEGMENTER_LABELS
 
@@ -56,21 +64,42 @@ class PredictArguments:
 def main(arguments: list[str]) -> None:
     """Run `tris predict` with the words that follow it on the command line."""
     wanted = tyro.cli(PredictArguments, args=arguments, prog="tris predict")
-    check_expressions(wanted.expression)
-    if not wanted.image:
-        raise InputError("There is no photograph; name at least one after --image.")
+    _check_question(wanted)
     if wanted.out.exists() and not wanted.out.is_dir():
         raise InputError(f"{wanted.out} is a file; name a folder for the results in --out.")
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".predict-", dir=wanted.out.parent))
     try:
-        number = _predict_all(wanted, scratch)
+        number = _predict_index(wanted, scratch) or _predict_all(wanted, scratch)
         wanted.out.mkdir(exist_ok=True)
         for finished in sorted(scratch.iterdir()):
             finished.replace(wanted.out / finished.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{wanted.out}: {number} predictions in predictions.jsonl, with masks and overlays.")
+    extras = "" if wanted.index else ", with masks and overlays"
+    print(f"{wanted.out}: {number} predictions in predictions.jsonl{extras}.")
+
+
+def _check_question(wanted: PredictArguments) -> None:
+    if wanted.index is not None:
+        if wanted.image or wanted.expression or wanted.crf:
+            raise InputError(
+                "An index brings its own photographs and sentences; leave --image, --expression "
+                "and --crf out, or leave --index out."
+            )
+        return
+    check_expressions(wanted.expression)
+    if not wanted.image:
+        raise InputError("There is no photograph; name at least one after --image.")
+
+
+def _predict_index(wanted: PredictArguments, folder: Path) -> int:
+    """Return the number of predictions; 0 where no index is asked about."""
+    if wanted.index is None:
+        return 0
+    index = open_index(wanted.index, wanted.split)
+    network, tokenizer = load_network(wanted.model)
+    return write_predictions(network, tokenizer, index, folder / "predictions.jsonl")
 
 
 def _predict_all(wanted: PredictArguments, folder: Path) -> int:

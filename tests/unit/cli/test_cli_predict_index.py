@@ -1,0 +1,81 @@
+"""Predictions for a whole split; CoCA's format end to end, as GRSer is asked of it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.segmenter import grser_synthetic
+from tris.batch import TokenizerConfig
+from tris.cli.predict import main as predict
+from tris.cli.prepare import main as prepare
+from tris.cli.score import main as score
+from tris.data.index import open_index
+from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.errors import InputError
+
+CATEGORIES = {"Teddy_bear": 3, "banana": 2}
+
+
+@pytest.fixture(scope="module")
+def coca(tmp_path_factory):
+    """Photographs and masks as CoCA has them, prepared by category."""
+    root, rng = tmp_path_factory.mktemp("coca"), np.random.default_rng(0)
+    for category, count in CATEGORIES.items():
+        for number in range(count):
+            for folder, kind in (("image", "jpg"), ("binary", "png")):
+                (root / folder / category).mkdir(parents=True, exist_ok=True)
+                shape = (30, 40, 3) if kind == "jpg" else (30, 40)
+                pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+                if kind == "png":
+                    pixels = np.where(np.arange(40) < 20, np.uint8(255), np.uint8(0)) + 0 * pixels
+                Image.fromarray(pixels).save(root / folder / category / f"{number}.{kind}")
+    prepare(
+        ["coca", "--source", str(root), "--images", str(root / "image"),
+         "--out", str(root / "index")]
+    )  # fmt: skip
+    return root / "index"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    base = grser_synthetic.get_debug_config()
+    tokenizer = TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=8)
+    spec = dataclasses.replace(base.input_spec, tokenizer=tokenizer)
+    network = dataclasses.replace(
+        base, input_spec=spec, has_response_input=False, response=None, inference_margin=-100.0,
+        encoder=dataclasses.replace(
+            base.encoder, clip=dataclasses.replace(base.encoder.clip, vocabulary_size=128)
+        ),
+    ).build()  # fmt: skip
+    network.assets[TOKENIZER_FILE] = train_word_tokenizer(["teddy bear"], vocabulary_size=128)
+    folder = tmp_path_factory.mktemp("models") / "model"
+    network.save_pretrained(folder)
+    return folder
+
+
+def test_categories_are_asked_of_their_photographs_and_scored_as_saliency(coca, model, tmp_path):
+    out = tmp_path / "out"
+    predict(["--model", str(model), "--index", str(coca), "--split", "test", "--out", str(out)])
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == sum(CATEGORIES.values())
+    score(
+        ["--index", str(coca), "--split", "test", "--predictions", str(out / "predictions.jsonl"),
+         "--protocol", "grser", "--json", str(tmp_path / "scores.json")]
+    )  # fmt: skip
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    for name in ("mae", "max_f_measure", "s_measure", "mean_e_measure", "adapted_mean_iou"):
+        assert 0 <= scores[name] <= 1
+    assert {each.sentences for each in open_index(coca, "test")} == {("teddy bear",), ("banana",)}
+
+
+def test_an_index_and_photographs_together_are_refused(coca, model, tmp_path):
+    with pytest.raises((InputError, SystemExit)):
+        predict(
+            ["--model", str(model), "--index", str(coca), "--image", "a.png", "--expression", "x",
+             "--out", str(tmp_path / "out")]
+        )  # fmt: skip

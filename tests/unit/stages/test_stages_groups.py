@@ -1,0 +1,83 @@
+"""Batches of a group-wise segmenter, through the same doors as all others."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from configs import debug
+from configs.segmenter import grser_debug
+from stages.loading import TrainingBatches, evaluation_loader, make_dataset
+from stages.prepare_data import prepare
+from stages.setup import Folders, Stage
+from tris.data.groups import GroupPlan
+from tris.data.index import open_index
+from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
+
+
+def make_stage(run, *, rank=0, count=1):
+    config = debug.get_config()
+    synthetic = dataclasses.replace(
+        config.data.synthetic, num_train_images=24, num_val_images=3, num_test_images=1
+    )
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, synthetic=synthetic),
+        segmenter=grser_debug.get_config(),
+    )  # fmt: skip
+    accelerator = SimpleNamespace(process_index=rank, num_processes=count, is_main_process=True)
+    return Stage(config, Folders(run), None, accelerator)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    run = tmp_path_factory.mktemp("grouped") / "run"
+    stage = make_stage(run)
+    prepare(stage)
+    index = open_index(run / "index", "train")
+    asset = train_word_tokenizer((s for each in index for s in each.sentences), vocabulary_size=99)
+    spec = stage.config.segmenter.network.input_spec
+    tokenizer = build_tokenizer(spec.tokenizer, assets={TOKENIZER_FILE: asset})
+    return make_dataset(stage, index, spec, tokenizer)
+
+
+def training_batches(dataset, *, rank=0, count=1):
+    config = dataclasses.replace(grser_debug.get_config().training, global_batch_size=8)
+    stage = make_stage(dataset.index.directory.parent, rank=rank, count=count)
+    return TrainingBatches(stage, dataset, config)
+
+
+def take(batches, start, count):
+    stream = batches(start)
+    return [
+        list(zip(batch.text_id.tolist(), batch.image_id.tolist(), strict=True))
+        for batch in (next(stream) for _ in range(count))
+    ]
+
+
+def test_a_group_wise_network_is_given_groups(dataset):
+    batches = training_batches(dataset)
+    assert isinstance(batches.plan, GroupPlan)
+    batch = next(batches(0))
+    assert len(batch.token_ids) == 8
+    assert batch.is_no_target.sum() == 4
+
+
+def test_two_processes_see_the_batch_of_one_and_a_resumed_run_goes_on(dataset):
+    alone = training_batches(dataset)
+    num_steps = alone.plan.num_steps
+    whole = take(alone, 0, num_steps + 2)
+    parts = [take(training_batches(dataset, rank=rank, count=2), 0, 3) for rank in (0, 1)]
+    assert [one + other for one, other in zip(*parts, strict=True)] == whole[:3]
+    assert take(alone, num_steps - 1, 3) == whole[num_steps - 1 :]
+
+
+def test_evaluation_gives_every_expression_to_one_process(dataset):
+    numbers = []
+    for rank in (0, 1):
+        stage = make_stage(dataset.index.directory.parent, rank=rank, count=2)
+        for batch_numbers, batch in evaluation_loader(
+            stage, dataset, images_per_batch=4, num_workers=0
+        ):
+            assert len(batch_numbers) == len(batch.token_ids)
+            numbers += batch_numbers
+    assert sorted(numbers) == list(range(dataset.index.num_expressions))
