@@ -44,8 +44,8 @@ def get_config() -> SegmenterExperiment[MabpConfig]:
             encoder_learning_rate_scale=0.3,
         ),
         training=TrainingConfig(
-            global_batch_size=32, steps=900, learning_rate=1e-3, weight_decay=0.05, clip_norm=1.0,
-            warmup_steps=50, precision="auto", num_workers=0, evaluate_every=300, select="last",
+            global_batch_size=24, steps=800, learning_rate=1e-3, weight_decay=0.05, clip_norm=1.0,
+            warmup_steps=50, precision="fp32", num_workers=0, evaluate_every=300, select="last",
         ),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tris.cli.convert import CONVERTERS
 from tris.segmenters.mabp import decoder
 from tris.segmenters.mabp.decoder import DecoderConfig, RegionDecoder
 from tris.segmenters.mabp.released import released_source, take
@@ -97,3 +98,16 @@ def test_small_manifest_has_the_size_of_our_decoder(small_decoder, small_manifes
     parameters = sum(p.numel() for p in small_decoder.parameters())
     assert parameters == small_manifest["n_params"]
     assert len(small_decoder.state_dict()) == small_manifest["n_keys"]
+
+
+@pytest.mark.slow
+def test_every_key_of_the_full_network_is_consumed(reference):
+    manifest = json.loads((reference / "manifests" / "mabp_swinb_manifest.json").read_text())
+    state = {
+        key: torch.zeros(shape, dtype=torch.long if dtype.startswith("int") else torch.float32)
+        for key, shape, dtype in manifest["state_dict"]
+    }
+    state["sem_seg_head.predictor.langq_norm.weight"] += 0.5
+    network = CONVERTERS["mabp"](state)
+    assert network.state_dict()["decoder.generator.query_norm.weight"].unique().tolist() == [0.5]
+    assert sum(p.numel() for p in network.parameters()) == manifest["n_params"]
