@@ -109,26 +109,41 @@ class MaskPredictor(nn.Module):
 
 
 class TriphasicEmbedding(nn.Module):
-    """Bring triphasic features into the space of the text, where distances are taken.
+    """Bring triphasic features and sentences into the space where their distance is taken.
 
     Equation 5 measures the distance between maps of visual channels and a vector of text channels
-    and does not say how they come together: here a cell-wise layer, mean and maximum over the
-    cells (an object may be small), and a linear layer.
+    and does not say how they come together. Here: a cell-wise layer, mean and maximum over the
+    cells (an object may be small) and a linear layer on one side, a linear layer on the other.
 
     Args:
         triphasic_channels: Of z.
-        hidden_channels: Of the cell-wise layer.
+        channels: Of the cell-wise layer, and of the space.
         text_dim: Of the text features.
     """
 
-    def __init__(self, triphasic_channels: int, hidden_channels: int, text_dim: int) -> None:
+    def __init__(self, triphasic_channels: int, channels: int, text_dim: int) -> None:
         super().__init__()
-        self.cells = nn.Sequential(nn.Conv2d(triphasic_channels, hidden_channels, 1), nn.ReLU())
-        self.projection = nn.Linear(2 * hidden_channels, text_dim)
+        self.cells = nn.Sequential(nn.Conv2d(triphasic_channels, channels, 1), nn.ReLU())
+        self.projection = nn.Linear(2 * channels, channels)
+        self.text_projection = nn.Linear(text_dim, channels)
 
-    def forward(self, triphasic: Float[Tensor, "expr channels h w"]) -> Float[Tensor, "expr dim"]:
-        """Return one vector per pair."""
+    def forward(
+        self,
+        triphasic: Float[Tensor, "expr triphasic_channels h w"],
+        text: Float[Tensor, "expr dim"],
+        anti_text: Float[Tensor, "expr dim"],
+    ) -> tuple[Float[Tensor, "expr"], Float[Tensor, "expr"]]:
+        """Return the Euclidean distances to the expression and to the anti-expression, float32."""
         cells = self.cells(triphasic)
         pooled = torch.cat([cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))], dim=1)
-        vector: Tensor = self.projection(pooled)
-        return vector
+        vector = self.projection(pooled)
+        first, second = (
+            _distance(vector, self.text_projection(each)) for each in (text, anti_text)
+        )
+        return first, second
+
+
+def _distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return the distance per row; the small term keeps its gradient finite at 0."""
+    distance: Tensor = ((first.float() - second.float()).square().sum(dim=1) + 1e-12).sqrt()
+    return distance

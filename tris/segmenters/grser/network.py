@@ -61,7 +61,7 @@ class GrserConfig:
             ``last`` one (CLIP's causal tower), or the ``mean`` of all.
         feature_channels: C_v.
         decoder_channels: Of the two steps of the mask predictor.
-        embedding_channels: Hidden width of what brings z to the text's space.
+        embedding_channels: Of the space where z and text meet.
         margin: m of equation 5.
         inference_margin: m of the rule "positive where d_pos + m < d_neg"; None = ``margin``.
         mirror_weight: Lambda of equation 6.
@@ -160,7 +160,7 @@ class Grser(Segmenter):
         hints = self._hints(batch, words, like=pyramid[0])
         features = self.neck(pyramid[3], pyramid[2], hints)
         members = find_groups(batch.group_index)
-        triphasic = self._query(features, texts, members, batch)
+        triphasic = self._query(features, texts, members, batch, hints)
         decode = _Decoding(self.predictor, pyramid[:2], hints, batch.images.shape[-2:])
         extras: dict[str, Tensor] = {}
         if not self.training:
@@ -169,12 +169,11 @@ class Grser(Segmenter):
             is_positive = ~batch.is_no_target
             logits = decode.learned(triphasic, is_positive)
             if self.config.has_mirror_training and bool(is_positive.any()):
-                mirrored = self._query(features, texts.swapped(), members, batch)
+                mirrored = self._query(features, texts.swapped(), members, batch, hints)
                 extras["mirror_logits"] = decode(mirrored, is_positive.nonzero()[:, 0])
         if self.embedding is None:
             return SegmenterOutput(logits, None, extras)
-        vector = self.embedding(triphasic)
-        extras["to_text"], extras["to_anti_text"] = (_distance(vector, each) for each in texts)
+        extras["to_text"], extras["to_anti_text"] = self.embedding(triphasic, *texts)
         no_target_logit = extras["to_text"] + self._margin() - extras["to_anti_text"]
         if not self.training:
             logits = empty_masks(logits, no_target_logit > 0)
@@ -242,11 +241,19 @@ class Grser(Segmenter):
         return own, Sides(text, anti_text)
 
     def _query(
-        self, features: Tensor, texts: Sides, members: Bool[Tensor, "expr expr"], batch: Batch
+        self,
+        features: Tensor,
+        texts: Sides,
+        members: Bool[Tensor, "expr expr"],
+        batch: Batch,
+        hints: Tensor | None,
     ) -> Tensor:
-        """Return the triphasic features."""
+        """Return the triphasic features: visual features, heatmaps, and hints if there are any."""
+        parts = [features]
+        if hints is not None:
+            parts.append(resize(hints, features.shape[-2:]).to(features.dtype))
         if self.queries is None:
-            return features
+            return torch.cat(parts, dim=1)
         config = self.config
         at_test = config.evaluation_ranking or config.ranking
         heatmaps = self.queries(
@@ -254,7 +261,7 @@ class Grser(Segmenter):
             ranking=config.ranking if self.training else at_test,
             image_id=batch.image_id[batch.image_index],
         )  # fmt: skip
-        return torch.cat([features, heatmaps.to(features.dtype)], dim=1)
+        return torch.cat([*parts, heatmaps.to(features.dtype)], dim=1)
 
     def _margin(self) -> float:
         margin = self.config.inference_margin
@@ -291,7 +298,8 @@ class Grser(Segmenter):
                 num_slots=max(1, config.input_spec.group_size) * config.has_vision_heatmaps,
                 has_language_heatmap=config.has_language_heatmap,
             )  # fmt: skip
-        triphasic = config.feature_channels + (self.queries.num_maps if self.queries else 0)
+        triphasic = config.feature_channels + hint_channels
+        triphasic += self.queries.num_maps if self.queries else 0
         self.predictor = MaskPredictor(
             triphasic, (channels[0], channels[1]), config.decoder_channels,
             hint_channels=hint_channels,
@@ -343,12 +351,6 @@ def empty_masks(
 def find_token_embedding(words: WordEncoder) -> nn.Embedding:
     """Return a word encoder's first layer."""
     return next(module for module in words.modules() if isinstance(module, nn.Embedding))
-
-
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Euclidean distance per row; the small term keeps its gradient finite at 0."""
-    distance: Tensor = ((first.float() - second.float()).square().sum(dim=1) + 1e-12).sqrt()
-    return distance
 
 
 def _pool(

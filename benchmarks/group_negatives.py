@@ -1,0 +1,54 @@
+"""How often a group's negative photograph shows what the sentence names, on the embedded data.
+
+    python benchmarks/group_negatives.py --run runs/synthetic
+
+Groups are made of the training sentences alone; only this count looks at the scenes' truth.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from configs import synthetic
+from tris.data.group_sources import RecurringSentences, measure_false_negatives
+from tris.data.index import open_index
+from tris.data.plan import Item
+from tris.data.synthetic_truth import find_true, list_scenes
+
+
+class AnyOtherImage(RecurringSentences):
+    """Refuses nothing: every photograph without the sentence is a negative."""
+
+    def _may_be_true(self, kept: int, row: int) -> bool:
+        return False
+
+
+def main() -> None:
+    """Print how far sentences recur, and both rates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="a run on the embedded data")
+    parser.add_argument("--draws", type=int, default=1000)
+    options = parser.parse_args()
+    index = open_index(options.run / "index", "train")
+    config = synthetic.get_config().data.synthetic
+    assert config is not None
+    scenes = list_scenes(config, "train")
+
+    def is_true(item: Item) -> bool:
+        assert item.image_row is not None
+        row, position = index.expression_row(item.expression)
+        sentence = index[row].sentences[position]
+        return bool(find_true(sentence, scenes[index[item.image_row].image_id]))
+
+    source = RecurringSentences(index)
+    shared = Counter(min(count, 4) for count in source.num_positives)
+    pairs = sum(source.num_positives)
+    single = shared[1] / pairs
+    print(f"{len(source.num_positives)} sentences, {pairs} pairs; {single:.1%} recur nowhere")
+    for name, each in (("another image", AnyOtherImage(index)), ("nothing makes it true", source)):
+        rate = measure_false_negatives(each, is_true, num_sentences=options.draws)
+        print(f"negatives by '{name}': {rate:.2%} false")
+
+
+if __name__ == "__main__":
+    main()
