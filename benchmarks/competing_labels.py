@@ -124,8 +124,8 @@ MERGING: dict[str, tuple[Change, Sequence[Any]]] = {
         set_merging,
         [(a, "prms", 0.1, 1.0) for a in ACTIVATIONS]
         + [("sigmoid", "margin", t, 1.0) for t in (0.02, 0.05, 0.1, 0.2)]
-        + [("sigmoid", "margin", t, 0.0) for t in (0.02, 0.05, 0.1)]
-        + [("sigmoid", "margin", 0.05, 0.5), ("relu", "margin", 0.1, 1.0)],
+        + [("sigmoid", "margin", t, 0.0) for t in (0.05, 0.1, 0.2)]
+        + [("sigmoid", "margin", 0.1, 0.5), ("relu", "margin", 0.1, 1.0)],
     ),
 }
 COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
@@ -135,8 +135,8 @@ COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
     ),
 }
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
-    "bilateral_srgb": (change_crf("bilateral_srgb"), (8.0, 12.0, 16.0, 20.0, 26.0)),
-    "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 18.0)),
+    "bilateral_srgb": (change_crf("bilateral_srgb"), (12.0, 16.0, 20.0, 26.0, 34.0, 44.0)),
+    "bilateral_sxy": (change_crf("bilateral_sxy"), (11.0, 14.0, 18.0, 24.0)),
     "bilateral_compat": (change_crf("bilateral_compat"), (7.0, 10.0, 14.0, 20.0)),
     "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5)),
     "num_iterations": (change_crf("num_iterations"), (5, 10)),

@@ -1,6 +1,7 @@
 """Merging, competition and a second round of stage 2, started as make starts them."""
 
 import json
+import shutil
 import signal
 from collections import defaultdict
 
@@ -13,11 +14,15 @@ from tris.segmenters.contract import Segmenter
 
 pytestmark = pytest.mark.slow
 
+# Maps of networks that learned next to nothing coincide; nobody is to be joined for that.
 COMPETING = (
     "--labels.selection.method=margin", "--labels.selection.temperature=0.05",
-    "--labels.label.competition=image",
+    "--labels.label.competition=image", "--labels.label.competing.map-overlap=1.1",
 )  # fmt: skip
-TWO_ROUNDS = ("--self-training.rounds=2", "--self-training.steps=6")
+TWO_ROUNDS = (
+    "--self-training.rounds=2", "--self-training.steps=6",
+    "--self-training.label.competing.map-overlap=1.1",
+)  # fmt: skip
 PARTS = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
 
 
@@ -83,8 +88,6 @@ def test_labelling_that_was_killed_within_an_image_goes_on_to_the_same_labels(
 @pytest.fixture(scope="module")
 def two_rounds(finished_run, tmp_path_factory, zygote, run_settings):
     """A run of one round, taken to two."""
-    import shutil
-
     run = tmp_path_factory.mktemp("rounds") / "run"
     run.mkdir()
     for part in PARTS:

@@ -55,7 +55,7 @@ class CompetitionConfig:
 
 
 EMBEDDED_COMPETITION = CompetitionConfig(
-    background_logit=-0.5,
+    background_logit=0.0,
     crf=CrfConfig(
         unary="logit",
         threshold=0.5,
@@ -63,8 +63,8 @@ EMBEDDED_COMPETITION = CompetitionConfig(
         num_iterations=5,
         gaussian_sxy=3.0,
         gaussian_compat=1.0,
-        bilateral_sxy=14.0,
-        bilateral_srgb=16.0,
+        bilateral_sxy=16.0,
+        bilateral_srgb=26.0,
         bilateral_compat=14.0,
     ),
 )

@@ -119,4 +119,4 @@ def test_settings_of_what_is_off_do_not_count_among_those_of_labels():
 def test_settings_of_what_is_on_count():
     assert active_selection(PrmsConfig(method="margin"))["temperature"] == 0.1
     competing = dataclasses.replace(EMBEDDED_LABELS, competition="image")
-    assert active_label(competing)["competing"]["background_logit"] == -0.5
+    assert active_label(competing)["competing"]["crf"]["unary"] == "logit"
