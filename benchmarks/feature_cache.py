@@ -68,9 +68,8 @@ def main(
         for epoch in epochs.values()
         for one, other in zip(epoch.losses, plain.losses, strict=True)
     )
-    print(
-        f"{stored / num_images / 1e6:.2f} MB per image; losses differ by {difference:.1e} at most"
-    )
+    megabytes = sum(sizes) / len(sizes) / 1e6
+    print(f"{megabytes:.2f} MB per image; losses differ by {difference:.1e} at most")
 
 
 def describe(encoder: str, size: int) -> HarisConfig:
