@@ -55,8 +55,9 @@ def build_loader(
         num_workers: Processes that read; 0 = this one.
         pin_memory: As in `DataLoader`.
     """
-    is_plan = isinstance(batches, BatchPlan | GroupPlan)
-    shares_images = not is_plan or batches.shares_images
+    shares_images = True
+    if isinstance(batches, BatchPlan | GroupPlan):
+        shares_images = batches.shares_images
     loader: DataLoader[Batch | InputError] = DataLoader(
         _BatchReader(dataset, shares_images=shares_images),
         batch_sampler=batches,

@@ -71,14 +71,9 @@ def test_the_group_is_looked_at():
 def test_two_groups_in_a_batch_do_not_touch_each_other():
     network = make_network()
     first, second = make_group(3), make_group(4, group=2, seed=1)
-    joined = Batch(
-        *(
-            None if one is None else torch.cat([one, other])
-            for one, other in zip(first, second, strict=True)
-        )
-    )._replace(image_index=torch.arange(7))
     expected = torch.cat([network(first).mask_logits, network(second).mask_logits])
-    torch.testing.assert_close(network(joined).mask_logits, expected, atol=1e-4, rtol=0)
+    logits = network(join(first, second)).mask_logits
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 11])
@@ -142,6 +137,31 @@ def test_masks_of_negatives_are_decoded_like_the_others_but_give_no_gradients():
     network.zero_grad()
     output.mask_logits[batch.is_no_target].sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in network.predictor.parameters())
+
+
+def join(first, second):
+    pairs = zip(first, second, strict=True)
+    joined = Batch(*(None if one is None else torch.cat([one, other]) for one, other in pairs))
+    return joined._replace(image_index=torch.arange(len(joined.token_ids)))
+
+
+def gradients(network, batch):
+    network.zero_grad()
+    torch.stack(list(network.loss(network(batch), batch).values())).sum().backward()
+    return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+
+
+def test_groups_shared_out_over_two_processes_give_the_gradients_of_one():
+    network = make_network().train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    parts = make_group(4), make_group(4, group=2, seed=1)
+    whole = gradients(network, join(*parts))
+    shares = [gradients(network, part) for part in parts]
+    for name, expected in whole.items():
+        mean = (shares[0][name] + shares[1][name]) / 2
+        torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
