@@ -62,6 +62,9 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     """Fully supervised training; what it calls truth comes from the label store."""
     config, training, accelerator = stage.config, this.training, stage.accelerator
     network = start_network(stage, this)
+    data_name = f"{config.data.dataset}-{config.data.split_by}"
+    network.keep_features_in(stage.folders.features / data_name)
+    stage.say(count_parameters(network))
     spec = network.input_spec
     tokenizer = build_tokenizer(spec.tokenizer, assets=network.assets)
     training_index = open_index(
@@ -152,9 +155,16 @@ def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's confi
     names = {item.name for item in dataclasses.fields(network)}
     if "stage1_directory" not in names or network.stage1_directory:
         return network
-    if not (network.starts_from_stage1 or network.has_response_input):
+    if not (network.starts_from_stage1 or getattr(network, "has_response_input", False)):
         return network
     return dataclasses.replace(network, stage1_directory=str(find_stage1(stage)))
+
+
+def count_parameters(network: Segmenter) -> str:
+    """Return a line on how much of the network is trained."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    trained, total = sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+    return f"{trained:,} of {total:,} parameters are trained."
 
 
 if __name__ == "__main__":
