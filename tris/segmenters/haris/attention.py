@@ -82,7 +82,8 @@ class FeedbackAttention(nn.Module):
     ) -> Float[Tensor, "expr pixels tokens"]:
         """Equation 1."""
         scores = visual @ words.transpose(1, 2) * self.scale
-        return scores.masked_fill(~token_mask[:, None], float("-inf")).softmax(dim=2)
+        weights: Tensor = scores.masked_fill(~token_mask[:, None], float("-inf")).softmax(dim=2)
+        return weights
 
     def _gather_words(self, visual: Tensor, words: Tensor, attention: Tensor) -> Tensor:
         """Equation 2, first line: language-weighted attention."""
@@ -105,7 +106,8 @@ class FeedbackAttention(nn.Module):
     ) -> Float[Tensor, "expr pixels dim"]:
         """Equation 3: the sentence is added where it fits; weights sum to one over the pixels."""
         weights = (aware @ sentence[:, :, None] * self.scale).softmax(dim=1)
-        return weights * sentence[:, None] + aware
+        modulated: Tensor = weights * sentence[:, None] + aware
+        return modulated
 
 
 class CrossAttentionBlock(nn.Module):
