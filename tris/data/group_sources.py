@@ -24,9 +24,12 @@ class GroupSource(Protocol):
 
     Attributes:
         num_positives: Photographs that each sentence fits.
+        absent: Pairs of a sentence and a photograph that stand in the data set because the
+            sentence fits nothing there; they belong to no group.
     """
 
     num_positives: Sequence[int]
+    absent: Sequence[Item]
 
     def positive(self, sentence: int, number: int) -> Item:
         """Return one of the photographs that a sentence fits."""
@@ -67,6 +70,7 @@ class IndexedGroups:
         self._positives = [[first(row) for row in rows] for rows, _ in kept]
         self._negatives = [[first(row) for row in rows] for _, rows in kept]
         self.num_positives: Sequence[int] = [len(rows) for rows in self._positives]
+        self.absent: Sequence[Item] = ()
 
     def positive(self, sentence: int, number: int) -> Item:
         """Return one of the rows that a sentence fits."""
@@ -130,6 +134,11 @@ class RecurringSentences:
                 f"No sentence of split {index.split} is shared by {minimum_images} photographs."
             )
         self.num_positives: Sequence[int] = [len(self._rows_of[i]) for i in self._kept]
+        self.absent: Sequence[Item] = [
+            Item(index.first_expression(row) + position)
+            for row, is_absent in enumerate(index.column("is_no_target").to_pylist())
+            for position in range(len(index[row].sentences) if is_absent else 0)
+        ]
         self._own = [dict(reversed(each)) for each in places]
         first_rows = {image: row for row, image in reversed(list(enumerate(self._image_of_row)))}
         self._first_rows = list(first_rows.values())

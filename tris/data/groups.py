@@ -29,6 +29,10 @@ class GroupConfig:
     batch_size: int = 32
 
 
+_ABSENT_SHARE = 0.5
+"""How often a lone positive stands beside a sentence of the data set that fits nothing."""
+
+
 class _Run(NamedTuple):
     """Some of the photographs that a sentence fits: the positives of one group.
 
@@ -50,7 +54,8 @@ class GroupPlan:
     and negatives stand 1 : 1 everywhere, and all processes see equally many. No group is split.
 
     A sentence of a single photograph may be composed: what then means several objects, or none,
-    stands alone, and so does its counterpart.
+    stands alone, and so does its counterpart. Where the data set has sentences about nothing
+    (gRefCOCO), every other such photograph has one of them for its counterpart.
 
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.
@@ -145,7 +150,7 @@ class GroupPlan:
             chosen = [self._source.positive(run.sentence, number) for number in positives]
             chosen = [each._replace(epoch=epoch) for each in chosen]
             negatives = self._source.negatives(run.sentence, count, rng)
-            composed = self._compose(chosen)
+            composed = self._compose(chosen, place)
             is_none = bool(composed) and not composed[0].target_rows
             chosen += composed if is_none else negatives
             if composed and not is_none:
@@ -154,9 +159,17 @@ class GroupPlan:
             items += [each._replace(epoch=epoch, group=group) for each in chosen]
         return items
 
-    def _compose(self, positives: Sequence[Item]) -> list[Item]:
-        """Return what a lone positive becomes, where it becomes anything else."""
-        if self._composer is None or len(positives) != 1 or self.config.group_size % 2:
+    def _compose(self, positives: Sequence[Item], place: int) -> list[Item]:
+        """Return what a lone positive becomes, or what stands beside it; () for what it is."""
+        if len(positives) != 1 or self.config.group_size % 2:
+            return []
+        absent = self._source.absent
+        if absent:
+            rng = draw("sentence", self.seed, positives[0].epoch, place, positives[0].expression)
+            if rng.random() < _ABSENT_SHARE:
+                chosen = absent[int(rng.integers(len(absent)))]
+                return [chosen._replace(target_rows=())]
+        if self._composer is None:
             return []
         composed = self._composer(positives[0])
         return [] if composed == positives[0] else [composed]

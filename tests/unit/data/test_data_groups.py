@@ -24,8 +24,9 @@ from tris.errors import InputError
 class Source:
     """Sentences 0, 1, 2, ... that 9, 4, 2, 1, 1, 1, ... photographs share."""
 
-    def __init__(self, num_positives=(9, 4, 2, 1, 1, 1, 3, 7, 1, 1, 8, 5)):
+    def __init__(self, num_positives=(9, 4, 2, 1, 1, 1, 3, 7, 1, 1, 8, 5), *, with_absent=False):
         self.num_positives = num_positives
+        self.absent = [Item(5000), Item(5001)] if with_absent else []
 
     def positive(self, sentence, number):
         return Item(100 * sentence + number)
@@ -301,3 +302,39 @@ def test_expressions_of_equal_words_are_a_group_if_wanted(train_index):
             row, position = train_index.expression_row(item.expression)
             words.setdefault(item.group, set()).add(train_index[row].sentences[position])
         assert all(len(sentences) == 1 for sentences in words.values())
+
+
+def test_sentences_about_nothing_stand_beside_lone_positives_half_of_the_time():
+    plan = GroupPlan(Source((1,) * 40, with_absent=True), GroupConfig(8, 8), seed=0)
+    items = [item for epoch in range(5) for step in range(10) for item in plan.items(epoch, step)]
+    absent = [item for item in items if item.expression >= 5000]
+    assert all((item.target_rows, item.group) == ((), 0) for item in absent)
+    assert len(absent) / 200 == pytest.approx(0.5, abs=0.15)
+    assert len([item for item in items if 0 <= item.expression < 5000]) == len(items) / 2
+
+
+def test_lone_positives_are_composed_and_stay_in_balance(train_index):
+    def join(item):
+        return item._replace(sentence="both", target_rows=(0, 1))
+
+    def deny(item):
+        return item._replace(sentence="neither", target_rows=())
+
+    for composer, is_kept in ((join, False), (deny, True)):
+        plan = GroupPlan(Source((1, 1, 2)), GroupConfig(4, 8), seed=0, composer=composer)
+        items = plan.items(0, 0)
+        composed = [item for item in items if item.sentence]
+        assert len(composed) == 2
+        assert all(item.group == 0 for item in composed)
+        positives = [item for item in items if item.target_rows is None and item.expression >= 0]
+        assert len(positives) == (4 if is_kept else 2)
+        assert len(items) == 8
+
+
+def test_rows_without_a_target_are_known_negatives(tmp_path):
+    with IndexWriter(tmp_path / "index", dataset="grefcoco", images=tmp_path) as writer:
+        writer.add("train", referent(1))
+        writer.add("train", referent(2, sentence="cat", is_no_target=True))
+    source = RecurringSentences(open_index(tmp_path / "index", "train"))
+    assert source.num_positives == [1]
+    assert source.absent == [Item(1)]
