@@ -66,14 +66,14 @@ class RegionGrid(NamedTuple):
     ) -> Float[Tensor, "batch regions cells channels"]:
         """Return the cells of every window, row by row; padding is zero."""
         padded = functional.pad(features, self.padding)
-        windows = padded.unflatten(3, (self.side, self.window_width)).unflatten(
+        windows: Tensor = padded.unflatten(3, (self.side, self.window_width)).unflatten(
             2, (self.side, self.window_height)
         )
         return windows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
     def merge(self, values: Float[Tensor, "batch regions cells"]) -> Float[Tensor, "batch h w"]:
         """Put the windows back together, without the padding."""
-        windows = values.unflatten(2, (self.window_height, self.window_width)).unflatten(
+        windows: Tensor = values.unflatten(2, (self.window_height, self.window_width)).unflatten(
             1, (self.side, self.side)
         )
         padded = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
@@ -99,4 +99,5 @@ def quadruple(queries: Float[Tensor, "batch regions dim"]) -> Float[Tensor, "bat
 def as_grid(queries: Float[Tensor, "batch regions dim"]) -> Float[Tensor, "batch dim side side"]:
     """Return the queries as a map of their regions."""
     side = math.isqrt(queries.shape[1])
-    return queries.transpose(1, 2).unflatten(2, (side, side))
+    grid: Tensor = queries.transpose(1, 2).unflatten(2, (side, side))
+    return grid
