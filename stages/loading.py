@@ -1,13 +1,18 @@
 """How the stages get their batches."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
+from stages.grouping import make_group_plan
 from stages.setup import Stage
 from tris.batch import Batch, InputSpec
+from tris.data.compose import ComposedPlan, Composer
+from tris.data.groups import GroupPlan, group_evaluation_batches
 from tris.data.index import Index
 from tris.data.loader import build_loader
 from tris.data.negatives import NegativeSampler, NegativesConfig
+from tris.data.phrases import PhraseEraser
 from tris.data.plan import BatchPlan, PlanConfig, evaluation_batches
 from tris.data.samples import ExpressionDataset, LabelSource
 from tris.data.tokens import Tokenizer
@@ -38,6 +43,15 @@ def make_dataset(
         seed=stage.config.seed,
         text=text,
     )
+    phrases = None
+    if spec.erases_phrases and targets != "none":
+        phrases = PhraseEraser(spec.erases_phrases, tokenizer, seed=stage.config.seed)
+        column = "sentences" if text == "clean" else "raw_sentences"
+        count = phrases.count(chain.from_iterable(index.column(column).to_pylist()))
+        stage.say(
+            f"{count.with_phrase:,} of {count.sentences:,} sentences have a noun phrase to erase; "
+            "the others stay whole."
+        )
     return ExpressionDataset(
         index,
         spec,
@@ -45,6 +59,7 @@ def make_dataset(
         targets=targets,
         text=text,
         negatives=negatives if num_negatives else None,
+        phrases=phrases,
         cache_images=data.cache_images,
     )
 
@@ -59,8 +74,18 @@ class TrainingBatches:
         config: TrainingConfig,
         *,
         one_per_referent: bool = False,
+        with_no_target: bool = True,
+        composer: Composer | None = None,
     ) -> None:
         """Plan the batches.
+
+        Args:
+            stage: This stage.
+            dataset: What is read.
+            config: Updates and schedule.
+            one_per_referent: See `PlanConfig`.
+            with_no_target: See `PlanConfig`.
+            composer: What makes sentences about several objects and none of single ones.
 
         Raises:
             InputError: If the global batch cannot be shared evenly.
@@ -71,22 +96,40 @@ class TrainingBatches:
                 f"A global batch of {config.global_batch_size} cannot be split into {passes} equal "
                 "passes; choose a gradient_accumulation that divides it."
             )
-        self.plan = BatchPlan(
-            dataset.index,
-            PlanConfig(
+        self.plan: BatchPlan | GroupPlan
+        if dataset.spec.group_size:
+            self.plan = make_group_plan(
+                stage, dataset, batch_size=config.global_batch_size // passes, composer=composer
+            )
+        else:
+            plan = PlanConfig(
                 sampling=config.sampling,
                 batch_size=config.global_batch_size // passes,
                 max_expressions_per_image=config.sentences_per_image,
                 one_per_referent=one_per_referent,
-            ),
-            seed=stage.config.seed,
-            process_index=stage.accelerator.process_index,
-            num_processes=stage.accelerator.num_processes,
-        )
+                flip_probability=config.flip_probability,
+                with_no_target=with_no_target,
+            )
+            self.plan = self._pair_plan(stage, dataset, plan, composer)
         self._loader = build_loader(dataset, self.plan, num_workers=config.num_workers)
         steps_of_epochs = round(config.epochs * self.plan.num_steps / passes)
         self.total_steps = config.steps if config.steps is not None else max(1, steps_of_epochs)
         self.steps_per_epoch = max(1, self.plan.num_steps // passes)
+
+    def _pair_plan(
+        self,
+        stage: Stage,
+        dataset: ExpressionDataset,
+        config: PlanConfig,
+        composer: Composer | None,
+    ) -> BatchPlan:
+        index, seed, accelerator = dataset.index, stage.config.seed, stage.accelerator
+        part, parts = accelerator.process_index, accelerator.num_processes
+        if composer is None:
+            return BatchPlan(index, config, seed=seed, process_index=part, num_processes=parts)
+        return ComposedPlan(
+            index, config, composer, seed=seed, process_index=part, num_processes=parts
+        )
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Yield batches from pass ``start_step`` on."""
@@ -103,8 +146,15 @@ def evaluation_loader(
     """Yield this process's share of a split: running numbers of expressions, and their batch.
 
     Whole batches are shared out, so each is the same whatever the number of processes: what an
-    image is computed with may touch the last digit of its maps.
+    image is computed with may touch the last digit of its maps. A group-wise network gets whole
+    groups.
     """
+    if dataset.spec.group_size:
+        groups = group_evaluation_batches(dataset.index, pairs_per_batch=2 * images_per_batch)
+        mine = groups[stage.accelerator.process_index :: stage.accelerator.num_processes]
+        numbers = [[item.expression for item in batch] for batch in mine]
+        yield from zip(numbers, build_loader(dataset, mine, num_workers=num_workers), strict=True)
+        return
     everyone = evaluation_batches(dataset.index, images_per_batch=images_per_batch)
     accelerator = stage.accelerator
     batches = everyone[accelerator.process_index :: accelerator.num_processes]

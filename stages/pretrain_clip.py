@@ -48,7 +48,9 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     encoder.assets[TOKENIZER_FILE] = asset
 
     dataset = make_dataset(stage, index, spec, tokenizer)
-    batches = TrainingBatches(stage, dataset, config.training, one_per_referent=True)
+    batches = TrainingBatches(
+        stage, dataset, config.training, one_per_referent=True, with_no_target=False
+    )
     trained = NetworkWithLoss(
         encoder, lambda network, batch: contrastive_losses(network, batch, config.losses)
     )

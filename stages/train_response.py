@@ -55,7 +55,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
         stage, open_index(stage.folders.index, config.data.validation_split), network.input_spec,
         tokenizer,
     )  # fmt: skip
-    batches = TrainingBatches(stage, training_set, experiment.training)
+    batches = TrainingBatches(stage, training_set, experiment.training, with_no_target=False)
     judge = None
     if experiment.calibration.is_active:
         judge = Calibrator(load_judge(config), experiment.calibration).to(accelerator.device)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from stages.composition import make_composer
 from stages.loading import TrainingBatches, make_dataset
 from stages.rounds import (
     Round,
@@ -22,6 +23,7 @@ from tris.config import to_json
 from tris.data.index import open_index
 from tris.data.samples import LabelSource
 from tris.data.tokens import build_tokenizer
+from tris.distributed import relative_share
 from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
@@ -71,12 +73,15 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,
     )
-    training_set = make_dataset(
-        stage, training_index, spec, tokenizer, targets=find_targets(stage, this)
-    )
+    targets = find_targets(stage, this)
+    training_set = make_dataset(stage, training_index, spec, tokenizer, targets=targets)
     validation_index = open_index(stage.folders.index, config.data.validation_split)
     validation_set = make_dataset(stage, validation_index, spec, tokenizer)
-    batches = TrainingBatches(stage, training_set, training)
+    composition = config.segmenter.composition
+    composer = None
+    if composition is not None:
+        composer = make_composer(stage, training_index, composition, targets=targets)
+    batches = TrainingBatches(stage, training_set, training, composer=composer)
     run = TrainingRun(
         accelerator, network, build_optimizer(network.parameter_groups(), training),
         config=training, total_steps=batches.total_steps,
@@ -95,9 +100,11 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         run.progress.tracker_id = tracker.run_id
         network.train()
         for batch in run.batches(batches):
+            network.set_progress(run.step / run.total_steps)
             with accelerator.autocast():
                 output = run.model(batch)
-            losses = network.loss(output, batch)
+            share = relative_share(len(batch.token_ids), like=batch.images)
+            losses = {name: share * term for name, term in network.loss(output, batch).items()}
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)

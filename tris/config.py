@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
+from tris.data.compose import CompositionConfig
 from tris.data.masks import Overlap
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
@@ -166,11 +167,14 @@ class SegmenterExperiment(Generic[Network]):
         network: A segmenter's config.
         training: Updates and schedule.
         name: Job folder and row of the table.
+        composition: Also train on sentences about several objects and about none, composed of
+            single ones; None = on those of the data set alone.
     """
 
     network: Network
     training: TrainingConfig = field(default_factory=TrainingConfig)
     name: str = "tris"
+    composition: CompositionConfig | None = None
 
 
 @dataclass(frozen=True)

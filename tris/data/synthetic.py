@@ -166,7 +166,7 @@ def _write_split(split: str, config: SyntheticConfig, files: _RefcocoFiles, imag
     position, relation = config.position_share, config.relation_share
     shares = {"attribute": 1 - position - relation, "position": position, "relation": relation}
     writer = SentenceWriter(shares)
-    for rng in _streams(split, config):
+    for rng in streams(split, config):
         objects, coverage = sample_scene(config, rng)
         image_id, name = files.add_image(config.image_size)
         pixels = render(objects, coverage, rng)
@@ -181,7 +181,8 @@ def _write_split(split: str, config: SyntheticConfig, files: _RefcocoFiles, imag
                 files.add_referent(annotation_id, split, expressions)
 
 
-def _streams(split: str, config: SyntheticConfig) -> Iterator[np.random.Generator]:
+def streams(split: str, config: SyntheticConfig) -> Iterator[np.random.Generator]:
+    """Yield the random stream of every image of a split; its scene is drawn first."""
     counts = (config.num_train_images, config.num_val_images, config.num_test_images)
     number = SPLITS.index(split)
     for image in range(counts[number]):

@@ -26,7 +26,7 @@ _SIDES = {
     "at the top": (0, -1),
     "at the bottom": (0, 1),
 }
-_DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 _MARGIN = 0.06  # of the image side: differences below it are not clear to an eye
 _ATTEMPTS = 16
 
@@ -99,7 +99,7 @@ def parse(sentence: str) -> Expression:
     Raises:
         InputError: If the sentence is not of the grammar.
     """
-    for direction in _DIRECTIONS:
+    for direction in DIRECTIONS:
         subject, found, landmark = sentence.partition(f" {direction} the ")
         if found:
             start = _parse_description(landmark)
@@ -140,11 +140,11 @@ def find_referents(
     starts = [i for i, thing in enumerate(objects) if expression.landmark.fits(thing)]
     if len(starts) != 1:
         return set()
-    direction, start = _DIRECTIONS[expression.direction], objects[starts[0]]
+    direction, start = DIRECTIONS[expression.direction], objects[starts[0]]
     return {
         i
         for i in fitting
-        if i != starts[0] and _is_towards(direction, start, objects[i], is_strict=is_strict)
+        if i != starts[0] and is_towards(direction, start, objects[i], is_strict=is_strict)
     }
 
 
@@ -227,7 +227,7 @@ def _relation(objects: Sequence[SceneObject], target: int, rng: np.random.Genera
     landmark = others[rng.integers(len(others))]
     return Expression(
         _describe(objects[target], rng, chances=(0.0, 0.0, 0.1, 0.85)),
-        direction=_pick(_DIRECTIONS, rng),
+        direction=_pick(DIRECTIONS, rng),
         landmark=_describe(landmark, rng, chances=(0.1, 0.05, 0.85, 0.95)),
     )
 
@@ -259,7 +259,7 @@ def _lead(values: list[float], margin: float) -> set[int]:
     }
 
 
-def _is_towards(
+def is_towards(
     direction: tuple[int, int], start: SceneObject, thing: SceneObject, *, is_strict: bool
 ) -> bool:
     """Strict: clearly and mainly in that direction. Generous: at all in that direction."""

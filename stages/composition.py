@@ -1,0 +1,113 @@
+"""What composing training samples needs of a run: CLIP's opinion of every sentence, and labels."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from stages.label_settings import digest_of_index, digest_of_judge
+from stages.loading import make_dataset
+from stages.setup import Stage, load_judge, with_own_clip
+from stages.validation import IMAGES_PER_BATCH, to_device
+from tris.data.absence import ClipEvidence, ClipFeatures
+from tris.data.compose import Composer, CompositionConfig, LabelOverlaps
+from tris.data.index import Index
+from tris.data.loader import build_loader
+from tris.data.plan import evaluation_batches
+from tris.data.samples import LabelSource
+from tris.data.tokens import build_tokenizer
+from tris.encoders.clip import ClipEncoder
+
+
+def make_composer(
+    stage: Stage,
+    index: Index,
+    config: CompositionConfig,
+    *,
+    targets: LabelSource | Literal["truth"],
+) -> Composer:
+    """Return what composes the training samples of this run.
+
+    Args:
+        stage: This stage.
+        index: The training split.
+        config: How.
+        targets: What is trained on.
+    """
+    clip = None
+    if config.none_share and config.clip_missed_share < 1:
+        features = load_features(stage, index)
+        clip = ClipEvidence(features, missed_share=config.clip_missed_share)
+        stage.say(f"Composing: CLIP refuses sentences that score above {clip.threshold:.2f}.")
+    return Composer(
+        index,
+        config,
+        seed=stage.config.seed,
+        overlaps=LabelOverlaps(index, targets),
+        clip=clip,
+        text="clean" if stage.config.data.text == "sent" else "raw",
+    )
+
+
+def load_features(stage: Stage, index: Index) -> ClipFeatures:
+    """Return the embeddings in ``RUN/composition.npz``, made anew where they are of other data.
+
+    The main process makes them for all.
+    """
+    config = with_own_clip(stage)
+    path = stage.folders.run / "composition.npz"
+    key = f"{digest_of_judge(stage, config)} {digest_of_index(index)}"
+    if stage.is_main and not _is_current(path, key):
+        stage.say("Embedding all images and sentences, to compose samples ...")
+        judge = load_judge(config).to(stage.accelerator.device)
+        arrays = embed_split(stage, index, judge)
+        scratch = path.with_suffix(".part.npz")
+        np.savez(scratch, key=np.array(key), **arrays)
+        scratch.replace(path)
+    stage.accelerator.wait_for_everyone()
+    with np.load(path) as stored:
+        names = ("images", "sentences", "image_of_row", "row_of_expression", "true")
+        return ClipFeatures(**{name: stored[name] for name in names})
+
+
+@torch.inference_mode()
+def embed_split(stage: Stage, index: Index, judge: ClipEncoder) -> dict[str, Any]:
+    """Return the fields of `ClipFeatures`; embeddings in half precision."""
+    tokenizer = build_tokenizer(judge.input_spec.tokenizer, assets=judge.assets)
+    dataset = make_dataset(stage, index, judge.input_spec, tokenizer)
+    batches = evaluation_batches(index, images_per_batch=IMAGES_PER_BATCH)
+    images: dict[int, np.ndarray] = {}
+    sentences = np.zeros((index.num_expressions, judge.embed_dim), np.float16)
+    for numbers, batch in zip(batches, build_loader(dataset, batches), strict=True):
+        moved = to_device(batch, stage)
+        embedded = _normalise(judge.embed_images(moved.images))
+        images |= zip(batch.image_id.tolist(), embedded, strict=True)
+        sentences[numbers] = _normalise(judge.embed_texts(moved.token_ids))
+    places = {image_id: place for place, image_id in enumerate(images)}
+    rows = np.array([index.expression_row(each)[0] for each in range(index.num_expressions)])
+    has_target = ~np.array(index.column("is_no_target").to_pylist(), dtype=bool)
+    return {
+        "images": np.stack(list(images.values())),
+        "sentences": sentences,
+        "image_of_row": np.array([places[each] for each in _image_ids(index)]),
+        "row_of_expression": rows,
+        "true": np.flatnonzero(has_target[rows]),
+    }
+
+
+def _image_ids(index: Index) -> Iterator[int]:
+    yield from index.column("image_id").to_pylist()
+
+
+def _normalise(features: torch.Tensor) -> np.ndarray:
+    unit = functional.normalize(features.float(), dim=-1)
+    return np.asarray(unit.cpu().numpy(), np.float16)
+
+
+def _is_current(path: Any, key: str) -> bool:  # noqa: ANN401
+    if not path.is_file():
+        return False
+    with np.load(path) as stored:
+        return str(stored["key"]) == key
