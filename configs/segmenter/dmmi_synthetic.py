@@ -3,8 +3,8 @@
 Paper: Hu et al., "Beyond One-to-One: Rethinking the Referring Image Segmentation" (ICCV 2023), with
 the departures that a small network without pretraining needs: both encoders start from stage 1's
 CLIP and learn at 0.3 of the rate, the decoder reads the fused features (as with ResNet), the
-pixel's coordinates join its input, foreground pixels weigh 3 (objects cover a few percent of an
-image), no dropout. Width 128, that of the words.
+pixel's coordinates and stage 1's frozen response join its input, foreground pixels weigh 3 (objects
+cover a few percent of an image), no dropout. Width 128, that of the words.
 Command: make stage1 stage2 SEGMENTER=dmmi
 Cost: 96 x 96 pixels, batch 16, 700 steps.
 Expected: docs/segmenters.md.
@@ -17,6 +17,7 @@ from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
 from tris.batch import PhraseErasing
 from tris.config import SegmenterExperiment
 from tris.encoders.vision_language import VisionLanguageConfig
+from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.dmmi import DmmiConfig
 from tris.training.settings import TrainingConfig
 
@@ -37,6 +38,7 @@ def get_config() -> SegmenterExperiment[DmmiConfig]:
             class_weights=(1.0, 3.0),
             encoder_learning_rate_scale=0.3,
             has_coordinate_input=True,
+            has_response_input=True,
         ),
         training=TrainingConfig(
             global_batch_size=16, steps=700, learning_rate=1e-3, precision="auto", num_workers=0,
@@ -59,4 +61,6 @@ def get_debug_config() -> DmmiConfig:
         dropout=0.0,
         class_weights=(1.0, 3.0),
         has_coordinate_input=True,
+        has_response_input=True,
+        response=ResponseNetConfig(encoder=DEBUG_CLIP, input_spec=DEBUG_INPUT, dim=16),
     )

@@ -156,7 +156,8 @@ def parse(sentence: str) -> list[Word]:
 
 @cache
 def _parser() -> Any:  # noqa: ANN401 - textblob is untyped
-    from textblob import TextBlob  # here, because importing it takes a second
+    # Here, because importing it takes a second.
+    from textblob import TextBlob  # type: ignore[import-untyped]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # it never closes its word lists

@@ -87,6 +87,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"There is no file {path} with the weights of a ResNet.")
     try:
-        return safetensors.torch.load_file(path)
+        state: dict[str, Tensor] = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}.") from error
+    return state

@@ -125,7 +125,8 @@ def _describe(config: SwinConfig) -> "transformers.SwinConfig":
 def _to_map(
     tokens: Float[Tensor, "n cells channels"], size: tuple[int, int]
 ) -> Float[Tensor, "n channels h w"]:
-    return tokens.transpose(1, 2).unflatten(2, size)
+    features: Tensor = tokens.transpose(1, 2).unflatten(2, size)
+    return features
 
 
 def _resize_table(

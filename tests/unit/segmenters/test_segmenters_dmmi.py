@@ -213,7 +213,7 @@ def test_starts_from_both_towers_and_the_tokenizer_of_stage_1(tmp_path):
     first.assets[TOKENIZER_FILE] = b"{}"
     first.save_pretrained(tmp_path / "stage1")
     config = dataclasses.replace(
-        SMALL, starts_from_stage1=True, stage1_directory=str(tmp_path / "stage1")
+        SMALL, starts_from_stage1=True, stage1_directory=str(tmp_path / "stage1"), response=None
     )
     network = build(config).eval()
     batch = make_batch()

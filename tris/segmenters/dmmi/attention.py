@@ -217,12 +217,11 @@ class BidirectionalAttention(nn.Module):
 
 
 def _mix(maps: Sequence[Tensor], weights: Float[Tensor, "maps"]) -> Tensor:
-    first, *others = (
-        share * each for share, each in zip(weights.softmax(dim=0), maps, strict=True)
-    )
-    for each in others:
-        first = first + each
-    return first
+    shares = weights.softmax(dim=0)
+    mixed: Tensor = shares[0] * maps[0]
+    for share, each in zip(shares[1:], maps[1:], strict=True):
+        mixed = mixed + share * each
+    return mixed
 
 
 def _gather(rows: Tensor, image_index: Tensor | None) -> Tensor:

@@ -8,8 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tris.segmenters.hints import COORDINATE_CHANNELS, coordinate_planes
-
 NUM_CLASSES = 2
 """Background, foreground."""
 
@@ -39,7 +37,7 @@ class MaskDecoder(nn.Module):
         feedforward_dim: Inner width of the attention's perceptron.
         dropout: In the attention layers.
         has_summary: Whether there are layers for ``Decoded.summary``.
-        has_coordinates: Whether x and y of each cell join the coarsest level's input (paper: no).
+        hint_channels: Of further maps that join the coarsest level's input (paper: none).
 
     Source:
         DMMI (arXiv 2308.13853), section 3.2, eq. 7, and 3.3.2; layers as released.
@@ -54,13 +52,11 @@ class MaskDecoder(nn.Module):
         feedforward_dim: int = 2048,
         dropout: float = 0.1,
         has_summary: bool = True,
-        has_coordinates: bool = False,
+        hint_channels: int = 0,
     ) -> None:
         super().__init__()
         first, second, third, fourth = channels
-        self.has_coordinates = has_coordinates
-        coarsest = fourth + third + COORDINATE_CHANNELS * has_coordinates
-        self.coarse = ConvPair(coarsest, dim)
+        self.coarse = ConvPair(fourth + third + hint_channels, dim)
         self.middle = ConvPair(dim + second, dim)
         self.fine = ConvPair(dim + first, dim)
         self.coarse_words, self.middle_words = (
@@ -74,6 +70,7 @@ class MaskDecoder(nn.Module):
         pyramid: Sequence[Float[Tensor, "expr _ _ _"]],
         words: Float[Tensor, "expr tokens dim"],
         *,
+        hints: Float[Tensor, "expr hints hint_h hint_w"] | None = None,
         with_summary: bool = False,
     ) -> Decoded:
         """Decode.
@@ -81,26 +78,16 @@ class MaskDecoder(nn.Module):
         Args:
             pyramid: Four maps, finest first.
             words: Refined words, padding included: it is attended to, as released.
+            hints: Further maps, of the size of the third level.
             with_summary: Whether to compute ``Decoded.summary``.
         """
         first, second, third, fourth = pyramid
-        coarse = self.coarse(self._join(fourth, third, with_coordinates=self.has_coordinates))
-        middle = self.middle(self._join(ask_words(self.coarse_words, coarse, words), second))
-        fine = self.fine(self._join(ask_words(self.middle_words, middle, words), first))
+        deepest = third if hints is None else torch.cat([third, hints], dim=1)
+        coarse = self.coarse(join(fourth, deepest))
+        middle = self.middle(join(ask_words(self.coarse_words, coarse, words), second))
+        fine = self.fine(join(ask_words(self.middle_words, middle, words), first))
         summary = self._summarise(coarse, middle, fine) if with_summary else None
         return Decoded(self.head(fine), middle, summary)
-
-    def _join(
-        self, coarse: Tensor, finer: Tensor, *, with_coordinates: bool = False
-    ) -> Float[Tensor, "expr joined h w"]:
-        size = finer.shape[-2:]
-        if coarse.shape[-2:] != size:
-            coarse = functional.interpolate(coarse, size, mode="bilinear", align_corners=True)
-        parts = [coarse, finer]
-        if with_coordinates:
-            planes = coordinate_planes(size, like=finer)
-            parts.append(planes.expand(len(finer), *planes.shape))
-        return torch.cat(parts, dim=1)
 
     def _summarise(self, coarse: Tensor, *finer: Tensor) -> Float[Tensor, "expr dim"]:
         summary = coarse.mean(dim=(2, 3))
@@ -158,6 +145,17 @@ class ConvPair(nn.Sequential):
         super().__init__(ConvBlock(before, after), ConvBlock(after, after))
 
 
+def join(
+    coarse: Float[Tensor, "expr coarse_channels coarse_h coarse_w"],
+    finer: Float[Tensor, "expr finer_channels h w"],
+) -> Float[Tensor, "expr channels h w"]:
+    """Bring a map to the size of a finer one, corner on corner, and put them together."""
+    size = finer.shape[-2:]
+    if coarse.shape[-2:] != size:
+        coarse = functional.interpolate(coarse, size, mode="bilinear", align_corners=True)
+    return torch.cat([coarse, finer], dim=1)
+
+
 def make_attention(
     dim: int, num_heads: int, feedforward_dim: int, dropout: float
 ) -> nn.TransformerDecoderLayer:
@@ -173,5 +171,6 @@ def ask_words(
     words: Float[Tensor, "expr tokens dim"],
 ) -> Float[Tensor, "expr dim h w"]:
     """Let every cell look at every other cell and at the words; there are no positions."""
-    cells: Tensor = layer(features.flatten(2).transpose(1, 2), words)
-    return cells.transpose(1, 2).unflatten(2, features.shape[-2:])
+    cells = layer(features.flatten(2).transpose(1, 2), words)
+    asked: Tensor = cells.transpose(1, 2).unflatten(2, features.shape[-2:])
+    return asked

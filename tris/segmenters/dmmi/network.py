@@ -1,8 +1,10 @@
 """DMMI: vision and words refine each other in the encoder, and decode each other afterwards."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,6 +12,7 @@ from tris.batch import Batch, InputSpec, PhraseErasing, SegmenterOutput, Tokeniz
 from tris.encoders.staged import NUM_STAGES
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.model_directory import ParameterGroup
+from tris.response.response_net import ResponseNet, ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.dmmi.attention import Pooling
 from tris.segmenters.dmmi.decoders import Decoded, MaskDecoder, PhraseDecoder
@@ -19,7 +22,15 @@ from tris.segmenters.dmmi.losses import (
     similarity_loss,
     weighted_cross_entropy,
 )
+from tris.segmenters.hints import (
+    COORDINATE_CHANNELS,
+    RESPONSE_CHANNELS,
+    coordinate_planes,
+    response_hints,
+)
 from tris.segmenters.losses import required_targets
+from tris.segmenters.pyramid_decoder import resize
+from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
 
 RELEASED_INPUT = InputSpec(
@@ -56,6 +67,9 @@ class DmmiConfig:
         temperature: Of the contrastive loss.
         encoder_learning_rate_scale: Factor on the learning rate of both encoders (paper: 1).
         has_coordinate_input: Whether x and y of each cell join the decoder's input (paper: no).
+        has_response_input: Whether the frozen response of stage 1 to the expression joins it, too
+            (paper: no).
+        response: Description of that stage-1 network; filled in from ``stage1_directory``.
     """
 
     encoder: VisionLanguageConfig = field(default_factory=VisionLanguageConfig)
@@ -75,6 +89,8 @@ class DmmiConfig:
     temperature: float = 0.05
     encoder_learning_rate_scale: float = 1.0
     has_coordinate_input: bool = False
+    has_response_input: bool = False
+    response: ResponseNetConfig | None = None
 
     def build(self, *, pretrained: bool = True) -> "Dmmi":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
@@ -98,6 +114,7 @@ class Dmmi(Segmenter):
         self.encoder, config = build_staged_encoder(config, load=load)
         self.config = config
         self.assets.update(self.encoder.assets)
+        self.response = self._build_response(load=load)
         channels, dim = self.encoder.vision.channels, self.encoder.words.word_dim
         self.fusions = nn.ModuleList(
             StageFusion(
@@ -121,7 +138,8 @@ class Dmmi(Segmenter):
             dim,
             dropout=config.dropout,
             has_summary=config.contrastive_weight > 0,
-            has_coordinates=config.has_coordinate_input,
+            hint_channels=RESPONSE_CHANNELS * config.has_response_input
+            + COORDINATE_CHANNELS * config.has_coordinate_input,
             **attention,
         )
         self.phrase_decoder = (
@@ -141,7 +159,8 @@ class Dmmi(Segmenter):
         words = self.encoder.words(batch.token_ids, batch.token_mask)
         pyramid, words = self._encode(batch, words)
         with_summary = self.training and self.word_summary is not None
-        decoded = self.mask_decoder(pyramid, words, with_summary=with_summary)
+        hints = self._hints(batch, size=pyramid[2].shape[-2:])
+        decoded = self.mask_decoder(pyramid, words, hints=hints, with_summary=with_summary)
         class_logits = functional.interpolate(
             decoded.class_logits, batch.images.shape[-2:], mode="bilinear", align_corners=True
         )
@@ -200,6 +219,13 @@ class Dmmi(Segmenter):
             for (part, decays), parameters in sorted_out.items()
         ]
 
+    def train(self, mode: bool = True) -> "Dmmi":
+        """Switch the mode; the frozen response network stays in evaluation."""
+        super().train(mode)
+        if self.response is not None:
+            self.response.eval()
+        return self
+
     def _encode(self, batch: Batch, words: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return what the decoder reads of the four stages, and the refined words."""
         vision, pyramid = self.encoder.vision, []
@@ -214,6 +240,25 @@ class Dmmi(Segmenter):
             else:
                 pyramid.append(features)
         return pyramid, words
+
+    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor | None:
+        hints = []
+        if self.response is not None:
+            with torch.no_grad():
+                logits = self.response(batch).response_logits
+            hints.append(resize(response_hints(logits), size))
+        if self.config.has_coordinate_input:
+            planes = coordinate_planes(size, like=batch.images)
+            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
+        return torch.cat(hints, dim=1) if hints else None
+
+    def _build_response(self, *, load: bool) -> ResponseNet | None:
+        config = self.config
+        if not config.has_response_input:
+            return None
+        response = build_response_input(self, config.stage1_directory, config.response, load=load)
+        self.config = dataclasses.replace(config, response=response.config)
+        return response
 
     def _language_extras(self, batch: Batch, decoded: Decoded, words: Tensor) -> dict[str, Tensor]:
         extras = {}
