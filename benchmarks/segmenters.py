@@ -4,6 +4,7 @@
     python benchmarks/segmenters.py --configs haris_refcoco_unc --batch-size 4 --precision bf16
     python benchmarks/segmenters.py --scale 0.2 --rounds 1     smaller images
     python benchmarks/segmenters.py --tiny --rounds 1          tiny networks, to see that it runs
+    python benchmarks/segmenters.py --counts-only              parameters and FLOPs, in seconds
 
 A row per config: parameters, multiply-adds times two of one image with one expression
 (`torch.utils.flop_counter`, forward), images per second and peak memory of the forward and of a
@@ -12,9 +13,11 @@ is one. Each config has a process of its own, so that peaks are its own; on a CP
 of the whole process, library code included. Results: OUT.json and OUT.md.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -28,8 +31,9 @@ import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
 from tris.batch import Batch, InputSpec
-from tris.segmenters.contract import Segmenter
+from tris.segmenters.contract import Segmenter, SegmenterConfig
 from tris.training.optim import build_optimizer
+from tris.training.settings import TrainingConfig
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "segmenter"
 NOT_OF_A_PAPER = ("_synthetic", "_synthetic_beyond", "_debug", "_refcoco_mini")
@@ -49,6 +53,7 @@ class Settings:
         tiny: Measure the networks of the tests instead.
         rounds: The fastest of so many counts.
         precision: Of forward and loss; weights are fp32.
+        counts_only: Count on the meta device, at no cost; nothing is timed.
         trains: Whether training steps are measured, too.
         out: Where to write, without suffix; none = print only.
         one: Measure this config in this process and print its row as JSON.
@@ -60,6 +65,7 @@ class Settings:
     tiny: bool = False
     rounds: int = 3
     precision: Literal["fp32", "bf16"] = "fp32"
+    counts_only: bool = False
     trains: bool = True
     out: Path | None = None
     one: str = ""
@@ -87,7 +93,8 @@ def main(settings: Settings) -> None:
 def measure_apart(name: str) -> dict[str, Any]:
     """Return the row of a config, measured in a process of its own with the same options."""
     command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}  # weights are random: nothing is fetched
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=offline)
     if done.returncode:
         return {"name": name, "error": f"left with code {done.returncode}"}
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -100,15 +107,23 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
     training = module.get_config().training
     config = module.get_debug_config() if settings.tiny else module.get_config().network
     torch.manual_seed(0)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network: Segmenter = without_weights(config).build(pretrained=False).to(device)
+    with torch.device("meta") if settings.counts_only else contextlib.nullcontext():
+        return measure_network(name, without_weights(config), training, settings)
+
+
+def measure_network(
+    name: str, config: SegmenterConfig, training: TrainingConfig, settings: Settings
+) -> dict[str, Any]:
+    """Build a network and return its row."""
+    device = find_device(settings)
+    network = config.build(pretrained=False).to(device)
     size = scaled_size(network.input_spec, settings.scale)
     batch = make_batch(network.input_spec, size, settings.batch_size, device=device)
     one_image = make_batch(network.input_spec, size, 1, device=device)
     parameters = list(network.parameters())
     row: dict[str, Any] = {
         "name": name,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type.upper(),
         "threads": torch.get_num_threads(),
         "precision": settings.precision,
         "image_size": list(size),
@@ -117,6 +132,8 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "flops": count_flops(network.eval(), one_image),
     }
+    if settings.counts_only:
+        return row
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
 
     @torch.no_grad()
@@ -139,6 +156,13 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
 
         row |= timed("step", run_step, len(batch.images), settings.rounds)
     return row
+
+
+def find_device(settings: Settings) -> torch.device:
+    """Return where the network is measured."""
+    if settings.counts_only:
+        return torch.device("meta")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def timed(what: str, run: Callable[[], None], num_images: int, rounds: int) -> dict[str, float]:
