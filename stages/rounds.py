@@ -14,6 +14,7 @@ from typing import Any
 from stages.label_settings import relabelling_settings, wanted_labels
 from stages.setup import Stage, segmenter_job
 from tris.config import to_json
+from tris.errors import InputError
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
 from tris.pseudo.store import open_label_store
 from tris.training.fingerprint import check_same, read_finished
@@ -125,15 +126,24 @@ def adopt_finished(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
     """Move a training to its place if an earlier run, of fewer rounds, made it as its last.
 
     Raises:
-        InputError: If that training is the same round with other settings.
+        InputError: If that training is the same round with other settings, or a later one than
+            this run has.
     """
     last = stage.folders.job("ceiling" if is_ceiling(stage) else segmenter_job(stage.config))
     place = stage.folders.job(this.job)
-    if stage.is_main and place != last and not place.exists():
-        found = read_finished(last)
-        if found is not None and found.get("round", 1) == this.number:
-            check_same(found, fingerprint, made=last)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            last.rename(place)
-            stage.say(f"{last} is round {this.number} now: moved to {place}.")
+    found = read_finished(last)
+    number = 0 if found is None else found.get("round", 1)
+    if number > stage.config.self_training.rounds:
+        raise InputError(
+            f"{last} was trained in {number} rounds: give ROUNDS={number} "
+            "(self_training.rounds), or choose another RUN."
+        )
+    is_misplaced = number == this.number and place != last and not place.exists()
+    if found is not None and is_misplaced:
+        check_same(found, fingerprint, made=last)
+    stage.accelerator.wait_for_everyone()
+    if is_misplaced and stage.is_main:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        last.rename(place)
+        stage.say(f"{last} is round {this.number} now: moved to {place}.")
     stage.accelerator.wait_for_everyone()

@@ -133,7 +133,7 @@ def test_a_second_start_does_nothing(two_rounds, zygote, run_settings, weights_o
 
 
 def test_asking_for_one_round_of_a_run_of_two_is_refused(two_rounds, zygote, run_settings):
-    assert "round: 2 there" in zygote.fail("train_segmenter", run_settings(two_rounds))
+    assert "give ROUNDS=2" in zygote.fail("train_segmenter", run_settings(two_rounds))
 
 
 def test_a_killed_second_round_resumes_to_the_same_weights(

@@ -106,6 +106,13 @@ def test_a_single_round_is_never_moved(tmp_path):
     assert (tmp_path / "segmenter").exists()
 
 
+def test_a_run_of_more_rounds_than_are_asked_for_is_refused_with_their_number(tmp_path):
+    finish(tmp_path / "segmenter", {"seed": 0, "round": 3})
+    stage = make_stage(tmp_path, rounds=2)
+    with pytest.raises(InputError, match="give ROUNDS=3"):
+        adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+
+
 def test_no_round_at_all_is_refused():
     with pytest.raises(InputError, match="at least 1 round"):
         SelfTrainingConfig(rounds=0)
