@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from tris.segmenters.hints import coordinate_planes
 
-_EMBEDDING_SPREAD = 0.2
-"""Word features behind a layer norm spread about 1: words start out distinct, yet themselves."""
+_EMBEDDING_SPREAD = 1.0
+"""As much as word features behind a layer norm; with a fifth of it planes learn several times as
+slowly (docs/beyond.md)."""
 
 
 class PlaceWords(nn.Module):
