@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from stages.evaluate_generalized import generalized_splits, score_segmenter
+from stages.evaluate_generalized import summarise as score_generalized
 from stages.evaluate_labels import evaluate_labels, score_with_crf
 from stages.gallery import Gallery
 from stages.loading import evaluation_loader, make_dataset
@@ -36,7 +38,7 @@ from tris.model_directory import PretrainedModel
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.tracking.panels import save_gallery
-from tris.tracking.tables import final_table
+from tris.tracking.tables import final_table, generalized_table
 from tris.tracking.wandb_run import Tracker
 
 Rows = Int64[np.ndarray, "expr columns"]
@@ -67,11 +69,20 @@ def main() -> None:
         if stage.is_main and split == stage.config.data.evaluation_splits[0]:
             save_gallery(gallery.items(), stage.folders.run / "gallery")
             track(stage, results, split, gallery)
+    for split, index, protocol in generalized_splits(stage):
+        for name, job in trained_jobs(stage):
+            segmenter = Segmenter.from_pretrained(stage.folders.model(job))
+            segmenter.to(stage.accelerator.device)
+            rows = score_segmenter(stage, segmenter, index)
+            stage.say(f"{split}: {name} scored on {len(rows)} expressions")
+            results.setdefault(name, {})[split] = score_generalized(rows, index, protocol)
     if stage.is_main:
         scratch = stage.folders.metrics.with_suffix(".part")
         scratch.write_text(json.dumps(results, indent=2) + "\n")
         scratch.replace(stage.folders.metrics)
         stage.say(final_table(results))
+        if any(True for _ in generalized_splits(stage)):
+            stage.say(generalized_table(results))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
 

@@ -10,6 +10,7 @@ from tris.data.manifest import read_manifest
 from tris.data.prepare.assemble import assemble
 from tris.data.prepare.custom import read_custom
 from tris.data.prepare.grefcoco import read_grefcoco
+from tris.data.prepare.grouped import read_grouped
 from tris.data.prepare.refer import read_refer
 from tris.data.prepare.refzom import read_refzom
 from tris.data.prepare.release import Release
@@ -42,12 +43,25 @@ def prepare(stage: Stage) -> None:
             continue
         release = read_release(stage.config.data, source)
         assemble(release, images=images, out=index, keep_training_masks=keeps_masks)
+    prepare_generalized(stage, source, images)
     for split in (stage.config.data.train_split, *stage.config.data.evaluation_splits):
         index_of_split = open_index(stage.folders.index, split)
         stage.say(
             f"{split}: {len(index_of_split)} referents, {index_of_split.num_expressions} "
             f"expressions, masks {'kept' if index_of_split.has_masks else 'left out'}"
         )
+
+
+def prepare_generalized(stage: Stage, source: Path, images: Path) -> None:
+    """Index the embedded data set's splits for generalized segmentation, where it has them."""
+    synthetic = stage.config.data.synthetic
+    if synthetic is None or synthetic.gres is None:
+        return
+    if not (stage.folders.index_gres / "index.json").is_file():
+        assemble(read_grefcoco(source=source), images=images, out=stage.folders.index_gres)
+    if not (stage.folders.index_groups / "index.json").is_file():
+        groups = read_grouped(dataset="g-refc", source=source / "groups")
+        assemble(groups, images=images, out=stage.folders.index_groups)
 
 
 def read_release(data: DataConfig, source: Path) -> Release:
@@ -102,7 +116,9 @@ def find_source(stage: Stage) -> tuple[Path, Path]:
         return find_official(stage.data, stage.config.data.dataset)
     folder = stage.folders.data
     if not is_synthetic_written(synthetic, folder):
-        for made in (folder, stage.folders.index, stage.folders.index_with_masks):
+        folders = stage.folders
+        indexes = (folders.index, folders.index_with_masks, folders.index_gres)
+        for made in (folder, *indexes, folders.index_groups):
             shutil.rmtree(made, ignore_errors=True)
         stage.say(f"Drawing the embedded data set into {folder} ...")
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Stage 0: a small CLIP from images and sentences, only where no pretrained one can be had."""
 
 import dataclasses
+from itertools import chain
 
 from torch import nn
 
@@ -39,7 +40,8 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     accelerator = stage.accelerator
     index = open_index(stage.folders.index, stage.config.data.train_split)
     sentences = (sentence for referent in index for sentence in referent.sentences)
-    asset = train_word_tokenizer(sentences, vocabulary_size=config.vocabulary_size)
+    extra = config.extra_words or ()
+    asset = train_word_tokenizer(chain(sentences, extra), vocabulary_size=config.vocabulary_size)
     spec = config.encoder.input_spec
     tokenizer = build_tokenizer(spec.tokenizer, assets={TOKENIZER_FILE: asset})
     encoder = ClipEncoder(

@@ -42,6 +42,16 @@ class Folders:
         return self.run / "index_with_masks"
 
     @property
+    def index_gres(self) -> Path:
+        """Sentences about several objects and about none, of the embedded data set."""
+        return self.run / "index_gres"
+
+    @property
+    def index_groups(self) -> Path:
+        """Image groups of the embedded data set."""
+        return self.run / "index_groups"
+
+    @property
     def clip(self) -> Path:
         """Model directory of stage 0."""
         return self.run / "clip"

@@ -78,11 +78,13 @@ class PretrainConfig:
         vocabulary_size: At most so many word pieces.
         losses: Contrastive terms.
         training: Updates and schedule.
+        extra_words: Words that join the vocabulary though no sentence of the data set has them.
     """
 
     encoder: ClipConfig
     training: TrainingConfig
     vocabulary_size: int = 512
+    extra_words: tuple[str, ...] | None = None
     losses: ContrastiveConfig = field(default_factory=ContrastiveConfig)
 
 
@@ -153,10 +155,13 @@ class EvaluationConfig:
         crf: Also score the segmenter's masks after a dense CRF, sentence by sentence, as row
             ``segmenter_crf``; the peak stays the network's.
         refinement: That CRF; its fields about degenerate labels and competition are not read.
+        minimum_area: Where sentences may mean nothing, a mask of fewer pixels says that nothing
+            fits (MABP: 50, of 480 x 480); so a network without such a head can say it, too.
     """
 
     crf: bool = False
     refinement: LabelConfig = SEGMENTER_LABELS
+    minimum_area: int = 50
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from tris.data.synthetic_gres import GresConfig, WrittenScene, write_gres
 from tris.data.synthetic_scenes import (
     SHAPES,
     SceneObject,
@@ -53,6 +54,8 @@ class SyntheticConfig(SceneRules):
         position_share: Share of sentences that need a place word.
         relation_share: Share of sentences that name a second object.
         unnamed_share: Chance that an object has no sentence; one per image always has.
+        gres: Also write splits with sentences about several objects and about none, and image
+            groups, for scoring (see `tris.data.synthetic_gres`).
     """
 
     num_train_images: int = 4000
@@ -63,6 +66,7 @@ class SyntheticConfig(SceneRules):
     position_share: float = 0.16
     relation_share: float = 0.13
     unnamed_share: float = 0.0
+    gres: GresConfig | None = None
 
 
 def write_synthetic(config: SyntheticConfig, out: Path) -> None:
@@ -80,10 +84,11 @@ def write_synthetic(config: SyntheticConfig, out: Path) -> None:
     (part / "images").mkdir(parents=True)
     (part / "refcoco").mkdir()
     files = _RefcocoFiles()
-    for split in SPLITS:
-        _write_split(split, config, files, part / "images")
+    scenes = {split: _write_split(split, config, files, part / "images") for split in SPLITS}
     (part / "refcoco" / "instances.json").write_text(json.dumps(files.instances()))
     (part / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(files.refs, protocol=2))
+    if config.gres is not None:
+        write_gres(config.gres, scenes, files.instances(), seed=config.seed, out=part)
     (part / "config.json").write_text(_to_json(config))
     part.replace(out)
 
@@ -162,7 +167,10 @@ class _RefcocoFiles:
         }
 
 
-def _write_split(split: str, config: SyntheticConfig, files: _RefcocoFiles, images: Path) -> None:
+def _write_split(
+    split: str, config: SyntheticConfig, files: _RefcocoFiles, images: Path
+) -> list[WrittenScene]:
+    scenes = []
     position, relation = config.position_share, config.relation_share
     shares = {"attribute": 1 - position - relation, "position": position, "relation": relation}
     writer = SentenceWriter(shares)
@@ -173,12 +181,16 @@ def _write_split(split: str, config: SyntheticConfig, files: _RefcocoFiles, imag
         _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], _JPEG)
         (images / name).write_bytes(encoded.tobytes())
         named = _choose_named(objects, config.unnamed_share, rng)
+        annotation_ids = []
         for number, (thing, mask) in enumerate(zip(objects, visible_masks(coverage), strict=True)):
             annotation_id = files.add_object(image_id, thing.shape, mask)
+            annotation_ids.append(annotation_id)
             if number in named:
                 count = config.expressions_per_object
                 expressions = writer.write(objects, number, count=count, rng=rng)
                 files.add_referent(annotation_id, split, expressions)
+        scenes.append(WrittenScene(image_id, objects, tuple(annotation_ids)))
+    return scenes
 
 
 def streams(split: str, config: SyntheticConfig) -> Iterator[np.random.Generator]:
@@ -198,4 +210,6 @@ def _choose_named(
 
 
 def _to_json(config: SyntheticConfig) -> str:
-    return json.dumps(dataclasses.asdict(config), indent=2)
+    """Leave out what is off, so that folders written before a field existed stay what they are."""
+    fields = dataclasses.asdict(config).items()
+    return json.dumps({name: value for name, value in fields if value is not None}, indent=2)

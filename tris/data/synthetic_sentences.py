@@ -26,7 +26,7 @@ _SIDES = {
     "at the top": (0, -1),
     "at the bottom": (0, 1),
 }
-DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+_DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 _MARGIN = 0.06  # of the image side: differences below it are not clear to an eye
 _ATTEMPTS = 16
 
@@ -99,7 +99,7 @@ def parse(sentence: str) -> Expression:
     Raises:
         InputError: If the sentence is not of the grammar.
     """
-    for direction in DIRECTIONS:
+    for direction in _DIRECTIONS:
         subject, found, landmark = sentence.partition(f" {direction} the ")
         if found:
             start = _parse_description(landmark)
@@ -140,11 +140,36 @@ def find_referents(
     starts = [i for i, thing in enumerate(objects) if expression.landmark.fits(thing)]
     if len(starts) != 1:
         return set()
-    direction, start = DIRECTIONS[expression.direction], objects[starts[0]]
+    direction, start = _DIRECTIONS[expression.direction], objects[starts[0]]
     return {
         i
         for i in fitting
-        if i != starts[0] and is_towards(direction, start, objects[i], is_strict=is_strict)
+        if i != starts[0] and _is_towards(direction, start, objects[i], is_strict=is_strict)
+    }
+
+
+def find_true(sentence: str, objects: Sequence[SceneObject]) -> set[int]:
+    """Return the numbers of the objects that a sentence fits in its most generous reading.
+
+    With several objects that fit the landmark, each may be the one that is meant.
+
+    Raises:
+        InputError: If the sentence is not of the embedded grammar.
+    """
+    expression = parse(sentence)
+    if expression.landmark is None:
+        return find_referents(expression, objects, is_strict=False)
+    direction = _DIRECTIONS[expression.direction]
+    return {
+        number
+        for number, thing in enumerate(objects)
+        if expression.subject.fits(thing)
+        and any(
+            start is not thing
+            and expression.landmark.fits(start)
+            and _is_towards(direction, start, thing, is_strict=False)
+            for start in objects
+        )
     }
 
 
@@ -227,7 +252,7 @@ def _relation(objects: Sequence[SceneObject], target: int, rng: np.random.Genera
     landmark = others[rng.integers(len(others))]
     return Expression(
         _describe(objects[target], rng, chances=(0.0, 0.0, 0.1, 0.85)),
-        direction=_pick(DIRECTIONS, rng),
+        direction=_pick(_DIRECTIONS, rng),
         landmark=_describe(landmark, rng, chances=(0.1, 0.05, 0.85, 0.95)),
     )
 
@@ -259,7 +284,7 @@ def _lead(values: list[float], margin: float) -> set[int]:
     }
 
 
-def is_towards(
+def _is_towards(
     direction: tuple[int, int], start: SceneObject, thing: SceneObject, *, is_strict: bool
 ) -> bool:
     """Strict: clearly and mainly in that direction. Generous: at all in that direction."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tris.batch import Batch
+from tris.batch import Batch, SegmenterOutput
 from tris.data.index import Index, Referent
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
@@ -20,8 +20,11 @@ from tris.metrics.rows import NUM_COLUMNS
 NumberedBatch = tuple[list[int], Batch]
 """Running numbers of the expressions in the index, and the batch that holds them in that order."""
 
-Predict = Callable[[Batch], Float[Tensor, "expr height width"]]
-"""Maps at the resolution of the network input; above 0 is foreground, the highest is the peak."""
+Predict = Callable[[Batch], Float[Tensor, "expr height width"] | SegmenterOutput]
+"""Maps at the resolution of the network input; above 0 is foreground, the highest is the peak.
+
+A whole `SegmenterOutput` also says which expressions refer to nothing.
+"""
 
 
 class Prediction(NamedTuple):
@@ -31,11 +34,13 @@ class Prediction(NamedTuple):
         referent: Row of the index.
         position: Which of its sentences.
         response: Original height and width; above 0 is foreground.
+        no_target: Whether the network says that nothing fits.
     """
 
     referent: Referent
     position: int
     response: Float[np.ndarray, "height width"]
+    no_target: bool = False
 
 
 def predict_split(
@@ -47,7 +52,10 @@ def predict_split(
     """
     for numbers, batch in batches:
         with torch.inference_mode():
-            maps = predict(batch).float().cpu()
+            output = predict(batch)
+        if isinstance(output, Tensor):
+            output = SegmenterOutput(output, None, {})
+        maps, absent = output.mask_logits.float().cpu(), output.no_target_logit
         for row, number in enumerate(numbers):
             image = int(batch.image_index[row])
             height, width = batch.original_size[image].tolist()
@@ -59,7 +67,8 @@ def predict_split(
                 align_corners=True,
             )
             referent_row, position = index.expression_row(number)
-            yield Prediction(index[referent_row], position, response[0].numpy())
+            no_target = absent is not None and bool(absent[row] > 0)
+            yield Prediction(index[referent_row], position, response[0].numpy(), no_target)
 
 
 def count_predictions(
@@ -82,6 +91,7 @@ def count_predictions(
             expression_id=prediction.referent.expression_ids[prediction.position],
             referent_id=prediction.referent.referent_id,
             is_no_target=prediction.referent.is_no_target,
+            predicted_no_target=prediction.no_target,
             point=find_peak(prediction.response, rule=protocol.mask_rule),
             boxes=prediction.referent.boxes,
             with_generated_boxes=with_generated_boxes,

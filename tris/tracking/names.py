@@ -16,6 +16,19 @@ METRICS = {
 }
 """JSON name -> the papers' name. The first four are the columns of every table."""
 
+GENERALIZED_METRICS = {
+    "generalized_mean_iou": "gIoU",
+    "cumulative_iou": "cIoU",
+    "no_target_accuracy": "N-acc",
+    "target_accuracy": "T-acc",
+    "precision_at_70": "P@.7",
+    "precision_at_80": "P@.8",
+    "precision_at_90": "P@.9",
+    "adapted_mean_iou": "ad. mIoU",
+    "negative_recall": "R_neg",
+}
+"""The same for splits in which sentences mean several objects or none."""
+
 STEPS = {
     "baseline_whole_image": "Baseline: whole image",
     "baseline_centre_disc": "Baseline: centre disc",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tris.tracking.names import METRICS, STEPS, StepMetrics, percent
+from tris.tracking.names import GENERALIZED_METRICS, METRICS, STEPS, StepMetrics, percent
 from tris.tracking.runs import Run, Summary, summarise
 
 MAIN_METRICS = ("peak_in_mask_accuracy", "mean_iou", "overall_iou", "precision_at_50")
@@ -69,9 +69,34 @@ def final_tables(runs: Sequence[Run], split: str) -> list[Table]:
     ]
 
 
+def generalized_table(metrics: StepMetrics) -> str:
+    """Return a table for each split in which sentences mean several objects or none; percentages.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    run, texts = [_as_run(metrics)], []
+    for split in _generalized_splits(run):
+        rows = []
+        for step in steps_of(run, split):
+            figures = summarise(run, step, split)
+            rows.append(
+                [STEPS.get(step, step), *(cell(figures.get(name)) for name in GENERALIZED_METRICS)]
+            )
+        texts.append(_plain(Table(f"{split}, %", ["", *GENERALIZED_METRICS.values()], rows)))
+    return "\n".join(texts)
+
+
 def splits_of(runs: Sequence[Run]) -> list[str]:
-    """Return the splits that any run was evaluated on; val first."""
-    found = [split for run in runs for splits in run.metrics.values() for split in splits]
+    """Return the splits with ordinary figures that any run was evaluated on; val first."""
+    generalized = _generalized_splits(runs)
+    found = [
+        split
+        for run in runs
+        for splits in run.metrics.values()
+        for split in splits
+        if split not in generalized
+    ]
     return sorted(dict.fromkeys(found), key=lambda split: split != "val")
 
 
@@ -108,6 +133,17 @@ def cell(summary: Summary | None) -> str:
         return NOTHING
     spread = "" if summary.spread is None else f"±{percent(summary.spread):.1f}"
     return f"{percent(summary.mean):.1f}{spread}"
+
+
+def _generalized_splits(runs: Sequence[Run]) -> list[str]:
+    found = [
+        split
+        for run in runs
+        for splits in run.metrics.values()
+        for split, figures in splits.items()
+        if "generalized_mean_iou" in figures
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _main_cells(figures: dict[str, Summary]) -> list[str]:

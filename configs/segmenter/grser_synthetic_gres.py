@@ -1,0 +1,27 @@
+"""GRSer on the embedded data set, also on composed sentences: several objects, or none.
+
+Paper: Wu et al., "Advancing Referring Expression Segmentation Beyond Single Image"
+(arXiv 2305.12452);
+network and schedule are those of configs/segmenter/grser_synthetic.py.
+Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=grser
+Cost: as configs/segmenter/grser_synthetic.py.
+Expected: docs/segmenters.md.
+"""
+
+import dataclasses
+
+from configs.segmenter import grser_synthetic
+from tris.config import SegmenterExperiment
+from tris.data.compose import CompositionConfig
+from tris.segmenters.grser import GrserConfig
+
+
+def get_config() -> SegmenterExperiment[GrserConfig]:
+    """Return the experiment; the run fills in where stage 1 is."""
+    base = grser_synthetic.get_config()
+    return dataclasses.replace(base, composition=CompositionConfig())
+
+
+def get_debug_config() -> GrserConfig:
+    """Return a tiny network of the same class, for tests."""
+    return grser_synthetic.get_debug_config()

@@ -1,0 +1,33 @@
+"""The embedded data set with sentences about several objects and about none, from text alone.
+
+Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Expression
+Segmentation" (arXiv 2405.15169) for task and metrics; the training sentences are composed of single
+ones (`tris.data.compose`), since nobody annotated any. Scored besides the ordinary splits: gres_val
+and gres_testA in gRefCOCO's form, groups_val and groups_test in that of GRSer's groups.
+Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
+Cost: as configs/synthetic.py, and about a minute to embed the training split with CLIP.
+Expected: docs/segmenters.md.
+"""
+
+import dataclasses
+
+from configs import synthetic
+from configs.segmenter import tris_synthetic_gres
+from tris.config import EvaluationConfig, ExperimentConfig
+from tris.data.synthetic_gres import WORDS, GresConfig
+from tris.segmenters.tris_net import TrisNetConfig
+
+
+def get_config() -> ExperimentConfig[TrisNetConfig]:
+    """Return the embedded recipe with words for counting, and the splits for scoring."""
+    base, replace = synthetic.get_config(), dataclasses.replace
+    assert base.pretrain is not None
+    assert base.data.synthetic is not None
+    return replace(
+        base,
+        name="synthetic_gres",
+        data=replace(base.data, synthetic=replace(base.data.synthetic, gres=GresConfig())),
+        pretrain=replace(base.pretrain, extra_words=WORDS),
+        evaluation=EvaluationConfig(minimum_area=2),  # 50 of 480 x 480 pixels, in 96 x 96
+        segmenter=tris_synthetic_gres.get_config(),
+    )

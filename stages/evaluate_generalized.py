@@ -1,0 +1,84 @@
+"""Scores where sentences mean several objects or none: gRefCOCO's splits, and image groups."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from stages.loading import evaluation_loader, make_dataset
+from stages.setup import Stage
+from stages.validation import IMAGES_PER_BATCH, to_device
+from tris.batch import Batch, SegmenterOutput
+from tris.data.index import Index, expression_types, open_index
+from tris.data.tokens import build_tokenizer
+from tris.metrics.evaluator import count_predictions, predict_split
+from tris.metrics.gather import gather_rows
+from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
+from tris.metrics.summary import compute_by_group, compute_metrics
+from tris.segmenters.contract import Segmenter
+
+Rows = Int64[np.ndarray, "expr columns"]
+REPORTED = (
+    "generalized_mean_iou",
+    "cumulative_iou",
+    "no_target_accuracy",
+    "target_accuracy",
+    "precision_at_70",
+    "precision_at_80",
+    "precision_at_90",
+    "adapted_mean_iou",
+    "negative_recall",
+    "mean_iou",
+    "overall_iou",
+)
+DATASETS = ("grefcoco", "ref-zom")
+"""Data sets whose own splits hold such sentences."""
+
+
+def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtocol]]:
+    """Yield name, index and protocol of every such split that the run has.
+
+    Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
+    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name.
+    """
+    config, folders = stage.config, stage.folders
+    area = config.evaluation.minimum_area
+    gres = replace(PROTOCOLS["mabp"], minimum_area=area)
+    groups = replace(PROTOCOLS["grser"], no_target_by="either", minimum_area=area)
+    if config.data.dataset in DATASETS:
+        for split in config.data.evaluation_splits:
+            yield f"gres_{split}", open_index(folders.index, split), gres
+    if config.data.synthetic is not None and config.data.synthetic.gres is not None:
+        for split in ("val", "testA"):
+            yield f"gres_{split}", open_index(folders.index_gres, split), gres
+        for split in ("val", "test"):
+            yield f"groups_{split}", open_index(folders.index_groups, split), groups
+
+
+def score_segmenter(stage: Stage, segmenter: Segmenter, index: Index) -> Rows:
+    """Return the rows of all processes together."""
+    tokenizer = build_tokenizer(segmenter.input_spec.tokenizer, assets=segmenter.assets)
+    dataset = make_dataset(stage, index, segmenter.input_spec, tokenizer)
+    batches = evaluation_loader(stage, dataset, images_per_batch=IMAGES_PER_BATCH, num_workers=0)
+    moved = ((numbers, to_device(batch, stage)) for numbers, batch in batches)
+
+    def respond(batch: Batch) -> SegmenterOutput:
+        output: SegmenterOutput = segmenter(batch)
+        return output
+
+    return gather_rows(count_predictions(predict_split(respond, moved, index)))
+
+
+def summarise(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
+    """Return the metrics of all expressions, and of each type (single, multi, none)."""
+    by_type = compute_by_group(rows, expression_types(index), protocol=protocol)
+    return {
+        **_reported(compute_metrics(rows, protocol=protocol)),
+        "by_type": {kind: _reported(metrics) for kind, metrics in by_type.items()},
+    }
+
+
+def _reported(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: metrics[name] for name in REPORTED if name in metrics}
