@@ -8,8 +8,8 @@ here), losses weighted 0.01, classes weighted 0.9 and 1.1. The paper's choices w
     --segmenter.network.class-weights 1 1 --segmenter.network.input-spec.image-size 448 448"
 With ResNet-101: --segmenter.network.encoder.vision resnet --segmenter.network.skips fused
 Command: make stage1 stage2 CONFIG=refcoco_unc SEGMENTER=dmmi DATA=...
-Cost: 318 M parameters (184 M without BERT and the released dead copies: docs/segmenters.md), 40
-epochs of 42,404 referents = 212,000 steps of batch 8.
+Cost: 315 M parameters (277 M learn), 785 GFLOP per image and expression (ResNet-101: 382 M, 344 M,
+871 GFLOP), 40 epochs of 42,404 referents = 212,000 steps of batch 8.
 Expected, Table 1, trained on annotated masks, overall IoU: RefCOCO val 74.13, testA 77.13, testB
 70.16; RefCOCO+ val 63.98, testA 69.73, testB 57.03; G-Ref val (U) 63.46, test (U) 64.19, val (G)
 61.98. With ResNet-101: RefCOCO 68.56, 71.25, 63.16; RefCOCO+ 57.90, 62.31, 50.27; G-Ref 59.02,

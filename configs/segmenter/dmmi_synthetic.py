@@ -6,7 +6,7 @@ CLIP and learn at 0.3 of the rate, the decoder reads the fused features (as with
 pixel's coordinates and stage 1's frozen response join its input, foreground pixels weigh 3 (objects
 cover a few percent of an image), no dropout. Width 128, that of the words.
 Command: make stage1 stage2 SEGMENTER=dmmi
-Cost: 96 x 96 pixels, batch 16, 700 steps.
+Cost: 2.9 M trained parameters, 96 x 96 pixels, batch 16, 700 steps of 0.65 s on one core.
 Expected: docs/segmenters.md.
 """
 
@@ -59,7 +59,7 @@ def get_debug_config() -> DmmiConfig:
         num_heads=4,
         feedforward_dim=32,
         dropout=0.0,
-        class_weights=(1.0, 3.0),
+        class_weights=(1.0, 1.0),
         has_coordinate_input=True,
         has_response_input=True,
         response=ResponseNetConfig(encoder=DEBUG_CLIP, input_spec=DEBUG_INPUT, dim=16),
