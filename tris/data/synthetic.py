@@ -22,15 +22,19 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from tris.data.synthetic_gres import GresConfig, WrittenScene, write_gres
+from tris.data.synthetic_hard import HARD_MAKERS, HardConfig
 from tris.data.synthetic_scenes import (
-    SHAPES,
+    BASIC,
+    HARD,
+    Palette,
     SceneObject,
     SceneRules,
     render,
     sample_scene,
     visible_masks,
 )
-from tris.data.synthetic_sentences import Expression, SentenceWriter
+from tris.data.synthetic_sentences import Meaning, SentenceWriter
+from tris.data.synthetic_textures import cut_background
 from tris.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -56,6 +60,7 @@ class SyntheticConfig(SceneRules):
         unnamed_share: Chance that an object has no sentence; one per image always has.
         gres: Also write splits with sentences about several objects and about none, and image
             groups, for scoring (see `tris.data.synthetic_gres`).
+        hard: Harder scenes and sentences; their shares are then those of this field.
     """
 
     num_train_images: int = 4000
@@ -67,6 +72,25 @@ class SyntheticConfig(SceneRules):
     relation_share: float = 0.13
     unnamed_share: float = 0.0
     gres: GresConfig | None = None
+    hard: HardConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.gres is not None and self.hard is not None:
+            raise InputError("The splits of gres are written for the plain scenes: leave out hard.")
+
+    @property
+    def palette(self) -> Palette:
+        """What the scenes are made of."""
+        return BASIC if self.hard is None else HARD
+
+    def make_writer(self) -> SentenceWriter:
+        """Return what writes the sentences of one split."""
+        if self.hard is not None:
+            return SentenceWriter(self.hard.shares, HARD_MAKERS)
+        position, relation = self.position_share, self.relation_share
+        attribute = 1 - position - relation
+        return SentenceWriter({"attribute": attribute, "position": position, "relation": relation})
 
 
 def write_synthetic(config: SyntheticConfig, out: Path) -> None:
@@ -83,7 +107,7 @@ def write_synthetic(config: SyntheticConfig, out: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     (part / "images").mkdir(parents=True)
     (part / "refcoco").mkdir()
-    files = _RefcocoFiles()
+    files = _RefcocoFiles(config.palette.shapes)
     scenes = {split: _write_split(split, config, files, part / "images") for split in SPLITS}
     (part / "refcoco" / "instances.json").write_text(json.dumps(files.instances()))
     (part / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(files.refs, protocol=2))
@@ -102,7 +126,8 @@ def is_synthetic_written(config: SyntheticConfig, out: Path) -> bool:
 class _RefcocoFiles:
     """The contents of ``instances.json`` and ``refs(unc).p`` while they grow."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: tuple[str, ...]) -> None:
+        self._shapes = shapes
         self.refs: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -119,7 +144,7 @@ class _RefcocoFiles:
         annotation = {
             "id": len(self._annotations) + 1,
             "image_id": image_id,
-            "category_id": SHAPES.index(shape) + 1,
+            "category_id": self._shapes.index(shape) + 1,
             "iscrowd": 0,
             "area": int(coco_mask.area(rle)),
             "bbox": coco_mask.toBbox(rle).tolist(),
@@ -128,7 +153,7 @@ class _RefcocoFiles:
         self._annotations.append(annotation)
         return len(self._annotations)
 
-    def add_referent(self, annotation_id: int, split: str, expressions: list[Expression]) -> None:
+    def add_referent(self, annotation_id: int, split: str, expressions: list[Meaning]) -> None:
         annotation = self._annotations[annotation_id - 1]
         first = self._num_sentences + 1
         self._num_sentences += len(expressions)
@@ -156,7 +181,8 @@ class _RefcocoFiles:
 
     def instances(self) -> dict[str, Any]:
         categories = [
-            {"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)
+            {"id": i + 1, "name": shape, "supercategory": "shape"}
+            for i, shape in enumerate(self._shapes)
         ]
         return {
             "info": {"description": "the embedded data set of tris", "version": "1"},
@@ -171,13 +197,15 @@ def _write_split(
     split: str, config: SyntheticConfig, files: _RefcocoFiles, images: Path
 ) -> list[WrittenScene]:
     scenes = []
-    position, relation = config.position_share, config.relation_share
-    shares = {"attribute": 1 - position - relation, "position": position, "relation": relation}
-    writer = SentenceWriter(shares)
+    writer = config.make_writer()
     for rng in streams(split, config):
-        objects, coverage = sample_scene(config, rng)
+        objects, coverage = sample_scene(config, rng, config.palette)
         image_id, name = files.add_image(config.image_size)
-        pixels = render(objects, coverage, rng)
+        background = None
+        if config.hard is not None:
+            is_training = split == "train"
+            background = cut_background(config.image_size, rng, is_training=is_training)
+        pixels = render(objects, coverage, rng, background=background)
         _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], _JPEG)
         (images / name).write_bytes(encoded.tobytes())
         named = _choose_named(objects, config.unnamed_share, rng)

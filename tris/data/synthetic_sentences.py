@@ -9,12 +9,19 @@ A sentence is unambiguous when the strict and the generous reading of its place 
 same single object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tris.data.synthetic_scenes import COLORS, PATTERNS, SHAPES, SIZES, SceneObject
+from tris.data.synthetic_scenes import (
+    ALL_COLORS,
+    ALL_PATTERNS,
+    ALL_SHAPES,
+    SIZES,
+    SceneObject,
+)
 from tris.errors import InputError
 
 EXPRESSION_TYPES = ("attribute", "position", "relation")
@@ -85,12 +92,34 @@ class Expression:
             parts += [self.direction, "the", str(self.landmark)]
         return " ".join(part for part in parts if part)
 
+    def find(self, objects: Sequence[SceneObject], *, is_strict: bool) -> set[int]:
+        """Return the numbers of the objects that the sentence can mean; see `find_referents`."""
+        return find_referents(self, objects, is_strict=is_strict)
+
     @property
     def type(self) -> str:
         """One of `EXPRESSION_TYPES`."""
         if self.direction:
             return "relation"
         return "position" if self.extreme or self.side else "attribute"
+
+
+@runtime_checkable
+class Meaning(Protocol):
+    """A sentence as a structure, of whatever kind."""
+
+    @property
+    def type(self) -> str:
+        """Name of the kind."""
+        ...
+
+    def find(self, objects: Sequence[SceneObject], *, is_strict: bool) -> set[int]:
+        """Return the numbers of the objects that it can mean, read strictly or generously."""
+        ...
+
+
+Maker = Callable[[Sequence[SceneObject], int, np.random.Generator], Meaning]
+"""Proposes a sentence about one object of a scene, by its number; it may be ambiguous."""
 
 
 def parse(sentence: str) -> Expression:
@@ -173,12 +202,9 @@ def find_true(sentence: str, objects: Sequence[SceneObject]) -> set[int]:
     }
 
 
-def is_unambiguous(expression: Expression, objects: Sequence[SceneObject], target: int) -> bool:
+def is_unambiguous(expression: Meaning, objects: Sequence[SceneObject], target: int) -> bool:
     """Say whether strict and generous reading both give ``target`` and nothing else."""
-    return all(
-        find_referents(expression, objects, is_strict=strict) == {target}
-        for strict in (True, False)
-    )
+    return all(expression.find(objects, is_strict=strict) == {target} for strict in (True, False))
 
 
 @dataclass
@@ -187,20 +213,26 @@ class SentenceWriter:
 
     Attributes:
         shares: Wanted share per expression type; sums to 1.
+        makers: What proposes sentences of each type.
         counts: Sentences written so far per type.
     """
 
     shares: dict[str, float]
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPRESSION_TYPES, 0))
+    makers: Mapping[str, Maker] = field(default_factory=lambda: MAKERS)
+    counts: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start counting."""
+        self.counts = dict.fromkeys(self.shares, 0)
 
     def write(
         self, objects: Sequence[SceneObject], target: int, *, count: int, rng: np.random.Generator
-    ) -> list[Expression]:
+    ) -> list[Meaning]:
         """Return ``count`` different sentences that mean ``objects[target]`` and nothing else.
 
         Fewer only where many attempts find no further one.
         """
-        written: list[Expression] = []
+        written: list[Meaning] = []
         for _ in range(count):
             expression = self._write_one(objects, target, written, rng)
             if expression is not None:
@@ -212,14 +244,14 @@ class SentenceWriter:
         self,
         objects: Sequence[SceneObject],
         target: int,
-        written: list[Expression],
+        written: list[Meaning],
         rng: np.random.Generator,
-    ) -> Expression | None:
-        makers = {"attribute": _attribute, "position": _position, "relation": _relation}
-        wanted = EXPRESSION_TYPES[rng.choice(len(EXPRESSION_TYPES), p=self._weights())]
+    ) -> Meaning | None:
+        types = tuple(self.shares)
+        wanted = types[rng.choice(len(types), p=self._weights())]
         for kind in (wanted, "attribute", "relation", "position"):
             for _ in range(_ATTEMPTS):
-                expression = makers[kind](objects, target, rng)
+                expression = self.makers[kind](objects, target, rng)
                 if expression not in written and is_unambiguous(expression, objects, target):
                     return expression
         return None
@@ -234,12 +266,12 @@ class SentenceWriter:
 
 
 def _attribute(objects: Sequence[SceneObject], target: int, rng: np.random.Generator) -> Expression:
-    return Expression(_describe(objects[target], rng, chances=(0.45, 0.3, 0.8, 0.88)))
+    return Expression(describe(objects[target], rng, chances=(0.45, 0.3, 0.8, 0.88)))
 
 
 def _position(objects: Sequence[SceneObject], target: int, rng: np.random.Generator) -> Expression:
     """Name a place that is needed: what else is said fits another object too."""
-    subject = _describe(objects[target], rng, chances=(0.1, 0.0, 0.15, 0.5))
+    subject = describe(objects[target], rng, chances=(0.1, 0.0, 0.15, 0.5))
     if sum(subject.fits(thing) for thing in objects) < 2:
         subject = Description()
     if rng.random() < 0.5:
@@ -251,13 +283,20 @@ def _relation(objects: Sequence[SceneObject], target: int, rng: np.random.Genera
     others = [thing for i, thing in enumerate(objects) if i != target]
     landmark = others[rng.integers(len(others))]
     return Expression(
-        _describe(objects[target], rng, chances=(0.0, 0.0, 0.1, 0.85)),
+        describe(objects[target], rng, chances=(0.0, 0.0, 0.1, 0.85)),
         direction=_pick(_DIRECTIONS, rng),
-        landmark=_describe(landmark, rng, chances=(0.1, 0.05, 0.85, 0.95)),
+        landmark=describe(landmark, rng, chances=(0.1, 0.05, 0.85, 0.95)),
     )
 
 
-def _describe(
+MAKERS: Mapping[str, Maker] = {
+    "attribute": _attribute,
+    "position": _position,
+    "relation": _relation,
+}
+
+
+def describe(
     thing: SceneObject, rng: np.random.Generator, *, chances: tuple[float, float, float, float]
 ) -> Description:
     """Say each of size, pattern, colour and shape with its chance."""
@@ -295,7 +334,12 @@ def _is_towards(
 
 def _parse_description(text: str) -> Description:
     rest = text.split()
-    slots = (("size", SIZES), ("pattern", PATTERNS), ("color", COLORS), ("shape", SHAPES))
+    slots = (
+        ("size", SIZES),
+        ("pattern", ALL_PATTERNS),
+        ("color", ALL_COLORS),
+        ("shape", ALL_SHAPES),
+    )
     said: dict[str, str] = {}
     for name, words in slots:
         if rest and rest[0] in words:

@@ -14,5 +14,5 @@ def list_scenes(config: SyntheticConfig, split: str) -> dict[int, tuple[SceneObj
     """Return the objects of every image of a split by image id, named or not."""
     counts = (config.num_train_images, config.num_val_images, config.num_test_images)
     first = 1 + sum(counts[: SPLITS.index(split)])
-    scenes = (sample_scene(config, rng)[0] for rng in streams(split, config))
+    scenes = (sample_scene(config, rng, config.palette)[0] for rng in streams(split, config))
     return dict(enumerate(scenes, start=first))

@@ -1,0 +1,37 @@
+"""A harder and fairer embedded data set: half of the objects are named by no training sentence.
+
+6 shapes, 8 colours, 4 patterns, 2 to 6 objects that cover each other, photographs as backgrounds
+(pieces of scikit-image's own; the pieces of val and test come from other parts of them), and three
+more kinds of sentences: "second from the left", "between the star and the ring", "next to the
+larger star". The test split is scored once, at the end.
+
+Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023); everything but
+the data as in configs/synthetic.py.
+Command: make stage1 stage2 CONFIG=synthetic_hard
+Cost: as configs/synthetic.py.
+Expected: docs/beyond.md.
+"""
+
+import dataclasses
+
+from configs import synthetic
+from configs.segmenter import tris_synthetic_hard
+from tris.config import ExperimentConfig
+from tris.data.synthetic import SyntheticConfig
+from tris.data.synthetic_hard import HardConfig
+from tris.segmenters.tris_net import TrisNetConfig
+
+HARD_SCENES = SyntheticConfig(
+    seed=1, max_objects=6, min_visible=0.5, striped_share=0.5, unnamed_share=0.5, hard=HardConfig()
+)
+
+
+def get_config() -> ExperimentConfig[TrisNetConfig]:
+    """Return the embedded recipe on harder scenes."""
+    base = synthetic.get_config()
+    return dataclasses.replace(
+        base,
+        name="synthetic_hard",
+        data=dataclasses.replace(base.data, synthetic=HARD_SCENES),
+        segmenter=tris_synthetic_hard.get_config(),
+    )
