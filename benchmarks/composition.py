@@ -1,0 +1,108 @@
+"""How many composed "no target" sentences are true after all: embedded scenes, where it is known.
+
+Draws scenes of which a share of the objects has no sentence, composes sentences about nothing, and
+asks the scenes. Without CLIP only the image's own sentences refuse what may be true; an object that
+no sentence names they cannot know of. The CLIP is the one of a finished run.
+
+    python benchmarks/composition.py --run runs/synthetic
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from tris.data.absence import ClipEvidence, ClipFeatures
+from tris.data.compose import Composer, CompositionConfig, LabelOverlaps, kind_of
+from tris.data.index import Index, open_index
+from tris.data.loader import build_loader
+from tris.data.plan import Item, evaluation_batches
+from tris.data.prepare.refer import prepare_refer
+from tris.data.samples import ExpressionDataset
+from tris.data.synthetic import SyntheticConfig, write_synthetic
+from tris.data.synthetic_truth import find_true, list_scenes
+from tris.data.tokens import build_tokenizer
+from tris.encoders.clip import ClipEncoder
+
+MISSED = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
+
+
+def main() -> None:
+    """Print one line per share of named objects, kind of sentence and setting of CLIP."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--run", type=Path, required=True, help="a run with a trained CLIP")
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--unnamed", type=float, nargs="+", default=[0.0, 0.2, 0.5])
+    options = parser.parse_args()
+    clip = ClipEncoder.from_pretrained(options.run / "clip")
+    print(f"{'unnamed':>8} {'missed':>7} {'kind':>8} {'tried':>6} {'composed':>9} {'true':>6}")
+    for unnamed in options.unnamed:
+        config = SyntheticConfig(
+            num_train_images=options.images, num_val_images=1, num_test_images=1, seed=77,
+            unnamed_share=unnamed,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch:
+            measure(config, clip, Path(scratch), unnamed)
+
+
+def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: float) -> None:
+    """Draw the data set, embed it, and count."""
+    write_synthetic(config, folder / "data")
+    prepare_refer(
+        dataset="refcoco", source=folder / "data", images=folder / "data" / "images",
+        out=folder / "index", keep_training_masks=False,
+    )  # fmt: skip
+    index = open_index(folder / "index", "train")
+    features, scenes = embed(index, clip), list_scenes(config, "train")
+    for missed in MISSED:
+        evidence = ClipEvidence(features, missed_share=missed) if missed < 1 else None
+        for kind, swapped in (("foreign", 0.0), ("swapped", 1.0)):
+            settings = CompositionConfig(
+                single_share=0.0, multi_share=0.0, none_share=1.0, swapped_share=swapped
+            )
+            overlaps = LabelOverlaps(index, "truth")
+            composer = Composer(index, settings, seed=0, overlaps=overlaps, clip=evidence)
+            counts: Counter[str] = Counter()
+            for number in range(index.num_expressions):
+                item = composer(Item(number))
+                if kind_of(item) != "none" or item.image_row is None or item.sentence is None:
+                    continue
+                own = index.expression_row(item.expression)[0] == item.image_row
+                if own == (kind == "swapped"):
+                    objects = scenes[index[item.image_row].image_id]
+                    counts["composed"] += 1
+                    counts["true"] += bool(find_true(item.sentence, objects))
+            rate = counts["true"] / max(counts["composed"], 1)
+            print(
+                f"{unnamed:8.2f} {missed:7.2f} {kind:>8} {index.num_expressions:6} "
+                f"{counts['composed']:9} {100 * rate:5.1f}%",
+                flush=True,
+            )
+
+
+@torch.inference_mode()
+def embed(index: Index, clip: ClipEncoder) -> ClipFeatures:
+    """Return what CLIP makes of the split."""
+    spec = clip.input_spec
+    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=clip.assets))
+    batches = evaluation_batches(index, images_per_batch=16)
+    images: dict[int, np.ndarray] = {}
+    sentences = np.zeros((index.num_expressions, clip.embed_dim), np.float32)
+    for numbers, batch in zip(batches, build_loader(dataset, batches), strict=True):
+        unit = functional.normalize(clip.embed_images(batch.images), dim=-1).numpy()
+        images |= dict(zip(batch.image_id.tolist(), unit, strict=True))
+        sentences[numbers] = functional.normalize(clip.embed_texts(batch.token_ids), dim=-1)
+    places = {image_id: place for place, image_id in enumerate(images)}
+    rows = np.array([index.expression_row(each)[0] for each in range(index.num_expressions)])
+    image_of_row = np.array([places[each] for each in index.column("image_id").to_pylist()])
+    return ClipFeatures(
+        np.stack(list(images.values())), sentences, image_of_row, rows, np.arange(len(rows))
+    )
+
+
+if __name__ == "__main__":
+    main()
