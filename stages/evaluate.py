@@ -14,7 +14,7 @@ from stages.evaluate_labels import evaluate_labels, score_with_crf
 from stages.gallery import Gallery
 from stages.loading import evaluation_loader, make_dataset
 from stages.rounds import earlier_job
-from stages.setup import Stage, find_stage1, segmenter_job, start_stage
+from stages.setup import Stage, ceiling_job, find_stage1, segmenter_job, start_stage
 from stages.train_response import respond
 from stages.train_segmenter import segment
 from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
@@ -147,13 +147,21 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
 
 
 def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:
-    """Yield the row's name and the job folder of every segmenter that the run has."""
-    last = segmenter_job(stage.config)
+    """Yield the row's name and the job folder of every segmenter that the run has.
+
+    The experiment's own is called ``segmenter`` (and ``ceiling``) whatever network it is; others
+    trained in the same run follow under their names, ``segmenter_dmmi``.
+    """
+    last, ceiling = segmenter_job(stage.config), ceiling_job(stage.config)
     rounds = range(1, stage.config.self_training.rounds)
     jobs = [(f"segmenter_round{number}", earlier_job(last, number)) for number in rounds]
-    for name, job in (*jobs, ("segmenter", last), ("ceiling", "ceiling")):
+    for name, job in (*jobs, ("segmenter", last), ("ceiling", ceiling)):
         if (stage.folders.model(job) / "config.json").is_file():
             yield name, job
+    for config in sorted(stage.folders.run.glob("*/model/config.json")):
+        kind, _, network = config.parts[-3].partition("_")
+        if kind in ("segmenter", "ceiling") and config.parts[-3] not in (last, ceiling):
+            yield f"{kind}_{network or 'tris'}", config.parts[-3]
 
 
 def keep_predictions(

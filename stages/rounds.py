@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.label_settings import relabelling_settings, wanted_labels
-from stages.setup import Stage, segmenter_job
+from stages.setup import Stage, ceiling_job, segmenter_job
 from tris.config import to_json
 from tris.errors import InputError
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
@@ -49,10 +49,15 @@ def is_ceiling(stage: Stage) -> bool:
     return "ceiling" in stage.switches
 
 
+def last_job(stage: Stage) -> str:
+    """Return the job folder of the last round."""
+    return ceiling_job(stage.config) if is_ceiling(stage) else segmenter_job(stage.config)
+
+
 def find_round(stage: Stage, number: int) -> Round:
     """Return one round of the segmenter's training, or of the ceiling's."""
     config, folders = stage.config, stage.folders
-    last = "ceiling" if is_ceiling(stage) else segmenter_job(config)
+    last = last_job(stage)
     training = config.segmenter.training
     labels, labels_name = folders.labels, f"labels-{config.group}"
     if number > 1:
@@ -129,7 +134,7 @@ def adopt_finished(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
         InputError: If that training is the same round with other settings, or a later one than
             this run has.
     """
-    last = stage.folders.job("ceiling" if is_ceiling(stage) else segmenter_job(stage.config))
+    last = stage.folders.job(last_job(stage))
     place = stage.folders.job(this.job)
     found = read_finished(last)
     number = 0 if found is None else found.get("round", 1)

@@ -141,6 +141,11 @@ def segmenter_job(config: ExperimentConfig[Any]) -> str:
     return "segmenter" if name == "tris" else f"segmenter_{name}"
 
 
+def ceiling_job(config: ExperimentConfig[Any]) -> str:
+    """Return the job folder of the same network trained on annotated masks."""
+    return segmenter_job(config).replace("segmenter", "ceiling", 1)
+
+
 def find_training(config: ExperimentConfig[Any], path: str) -> TrainingConfig:
     """Return the `TrainingConfig` at a dotted path."""
     value: Any = config

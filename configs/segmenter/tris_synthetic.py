@@ -31,7 +31,7 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
             has_response_input=True,
             has_coordinate_input=True,
             decoder_channels=(32, 48, 64, 96),
-            positive_weight=3.0,
+            positive_weight=1.5,
             encoder_learning_rate_scale=0.3,
         ),
         training=TrainingConfig(

@@ -157,7 +157,7 @@ def parse(sentence: str) -> list[Word]:
 @cache
 def _parser() -> Any:  # noqa: ANN401 - textblob is untyped
     # Here, because importing it takes a second.
-    from textblob import TextBlob  # type: ignore[import-untyped]
+    from textblob import TextBlob
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # it never closes its word lists

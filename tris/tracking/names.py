@@ -43,7 +43,7 @@ STEPS = {
     "segmenter_crf": "  + CRF at test",
     "ceiling": "Ceiling: true masks",
 }
-"""Key in ``metrics.json`` -> row title, in the order of the pipeline."""
+"""Key in ``metrics.json`` -> row title, in the order of the pipeline; see `step_title`."""
 
 JOBS = {
     "pretrain": "Pretraining",
@@ -61,6 +61,20 @@ JOBS = {
 
 A segmenter may have a folder of its own name.
 """
+
+
+def step_title(step: str) -> str:
+    """Return the row title of a key in ``metrics.json``.
+
+    >>> step_title("ceiling_dmmi"), step_title("segmenter_grser")
+    ('Ceiling: dmmi', 'Stage 2: grser')
+    """
+    if step in STEPS:
+        return STEPS[step]
+    kind, _, network = step.partition("_")
+    titles = {"segmenter": "Stage 2", "ceiling": "Ceiling"}
+    return f"{titles[kind]}: {network}" if kind in titles and network else step
+
 
 StepMetrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """``metrics.json``: step -> split -> metric (or ``by_type`` -> type -> metric) -> fraction."""

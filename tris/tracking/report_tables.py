@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tris.tracking.names import METRICS, STEPS, percent
+from tris.tracking.names import METRICS, percent, step_title
 from tris.tracking.runs import Group, Run, Summary, summarise
 from tris.tracking.tables import (
     MAIN_METRICS,
@@ -107,7 +107,7 @@ def _step(groups: Sequence[Group], step: str, split: str, columns: Sequence[Colu
         if figures:
             rows.append(Row(group.title, number % NUM_COLOURS, cells))
     kind = "baseline" if step.startswith("baseline") else step
-    return Step(STEPS.get(step, step).strip(), kind, rows)
+    return Step(step_title(step).strip(), kind, rows)
 
 
 def _cell(summary: Summary | None, column: Column) -> Cell:
@@ -129,7 +129,7 @@ def _headline_figures(runs: Sequence[Run]) -> list[Figure]:
     if not own_steps:
         return []
     last = summarise(runs, own_steps[-1], splits[0])
-    note = f"{STEPS.get(own_steps[-1], own_steps[-1]).strip()}, {splits[0]}"
+    note = f"{step_title(own_steps[-1]).strip()}, {splits[0]}"
     figures = [
         Figure(METRICS[name], f"{percent(last[name].mean):.1f}", _spread(last[name]), note)
         for name in ("mean_iou", "peak_in_mask_accuracy")

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tris.tracking.names import GENERALIZED_METRICS, METRICS, STEPS, StepMetrics, percent
+from tris.tracking.names import (
+    GENERALIZED_METRICS,
+    METRICS,
+    STEPS,
+    StepMetrics,
+    percent,
+    step_title,
+)
 from tris.tracking.runs import Run, Summary, summarise
 
 MAIN_METRICS = ("peak_in_mask_accuracy", "mean_iou", "overall_iou", "precision_at_50")
@@ -51,8 +58,8 @@ def final_tables(runs: Sequence[Run], split: str) -> list[Table]:
     types = types_of(runs, split)
     title = _title(runs, split)
     main_columns = [METRICS[name] for name in MAIN_METRICS]
-    main = [[STEPS.get(step, step), *_main_cells(cells[step])] for step in steps]
-    by_type = [[STEPS.get(step, step), *_type_cells(cells[step], types)] for step in steps]
+    main = [[step_title(step), *_main_cells(cells[step])] for step in steps]
+    by_type = [[step_title(step), *_type_cells(cells[step], types)] for step in steps]
     whole = Table(
         title,
         ["", *main_columns, *types],
@@ -81,7 +88,7 @@ def generalized_table(metrics: StepMetrics) -> str:
         for step in steps_of(run, split):
             figures = summarise(run, step, split)
             rows.append(
-                [STEPS.get(step, step), *(cell(figures.get(name)) for name in GENERALIZED_METRICS)]
+                [step_title(step), *(cell(figures.get(name)) for name in GENERALIZED_METRICS)]
             )
         texts.append(_plain(Table(f"{split}, %", ["", *GENERALIZED_METRICS.values()], rows)))
     return "\n".join(texts)

@@ -23,8 +23,8 @@ class TrainingConfig:
         weight_decay: Of parameter groups that name none.
         schedule: ``poly`` = (1 - step / steps) ** power, ``cosine``, ``constant``, or ``step``.
         power: Exponent of ``poly``.
-        decay_at: With ``step``: parts of the training, in (0, 1), after each of which the rate falls
-            to a tenth.
+        decay_at: With ``step``: parts of the training, in (0, 1), after each of which the rate
+            falls to a tenth.
         warmup_steps: Linear rise from 0.
         clip_norm: Largest gradient norm, or None.
         gradient_accumulation: Passes per optimiser step; stage 1 then compares each image with
