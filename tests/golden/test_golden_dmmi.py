@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from tris.batch import Batch
 from tris.cli.convert import CONVERTERS, main
 from tris.encoders.bert import BertConfig
+from tris.encoders.resnet import ResNetConfig
 from tris.encoders.swin import SwinConfig
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.errors import InputError
-from tris.segmenters.dmmi import Dmmi, DmmiConfig
+from tris.segmenters.dmmi import Dmmi, DmmiConfig, released
 from tris.segmenters.dmmi.attention import BidirectionalAttention
 from tris.segmenters.dmmi.losses import contrastive_loss, similarity_loss
 from tris.segmenters.dmmi.released import BERT_PART, _fusion, _is_dead, _reshape, released_key
@@ -118,12 +119,12 @@ def released_shape(key: str, value: torch.Tensor) -> tuple[int, ...]:
     return (*value.shape, 1) if ".W_l." in key or "align_lan" in key else tuple(value.shape)
 
 
-@pytest.fixture(scope="module")
-def tiny_state(fill_rule):
-    """The weights of a tiny DMMI under released names and shapes, dead copies included."""
+def make_state(config, fill_rule) -> dict[str, torch.Tensor]:
+    """The weights of a network under released names and shapes, dead copies included."""
+    is_swin = config.encoder.vision == "swin"
     shapes = {}
-    for key, value in TINY.build(pretrained=False).state_dict().items():
-        name = released_key(key)
+    for key, value in config.build(pretrained=False).state_dict().items():
+        name = released_key(key, is_swin=is_swin)
         if value.is_floating_point():
             shapes[name] = released_shape(name, value)
     for name in [key for key in shapes if ".attn.query." in key]:
@@ -132,13 +133,20 @@ def tiny_state(fill_rule):
             del shapes[name.replace(".query.", f".{other}.")]
         shapes[name.replace(".query.", ".qkv.")] = (3 * rows, *columns)
     copies = [key for key in shapes if ".transformer_model.layers.0." in key]
-    dead = {k.replace("transformer_model.layers.0", "decoder_layer"): shapes[k] for k in copies}
-    shapes |= dead | {f"backbone.layers.3.res_gate.{i}.weight": (128, 128) for i in (0, 2)}
+    shapes |= {k.replace("transformer_model.layers.0", "decoder_layer"): shapes[k] for k in copies}
+    if is_swin:
+        shapes |= {f"backbone.layers.3.res_gate.{i}.weight": (128, 128) for i in (0, 2)}
     state = {name: torch.from_numpy(fill_rule.value(name, shape)) for name, shape in shapes.items()}
-    state["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16)
+    if is_swin:
+        state["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16)
     for name in [key for key in shapes if key.endswith("running_var")]:
         state[name.replace("running_var", "num_batches_tracked")] = torch.tensor(0)
     return state
+
+
+@pytest.fixture(scope="module")
+def tiny_state(fill_rule):
+    return make_state(TINY, fill_rule)
 
 
 def write_release(path, state):
@@ -150,14 +158,17 @@ def write_release(path, state):
     torch.save({**parts, **content, "lr_scheduler": {}}, path)
 
 
-@pytest.fixture(scope="module")
-def network(tiny_state, tmp_path_factory) -> Dmmi:
-    """A released file, converted and read back."""
-    folder = tmp_path_factory.mktemp("converted")
-    write_release(folder / "released.pth", tiny_state)
+def convert_release(state, folder) -> Dmmi:
+    """Write a released file, convert it on the command line, read the model directory."""
+    write_release(folder / "released.pth", state)
     out = folder / "model"
     main([str(folder / "released.pth"), "--from", "dmmi", "--out", str(out)])
     return Dmmi.from_pretrained(out)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_state, tmp_path_factory) -> Dmmi:
+    return convert_release(tiny_state, tmp_path_factory.mktemp("converted"))
 
 
 @pytest.fixture(scope="module")
@@ -242,13 +253,42 @@ class Published:
             features = fused.unflatten(2, size)
         return skips, words
 
-    def conv_block(self, conv, norm, x):
+    def convolve(self, conv, norm, x, *, stride=1):
         state = self.state
         mean, variance = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
-        x = F.conv2d(x, state[f"{conv}.weight"], padding=1)
-        return F.batch_norm(
-            x, mean, variance, state[f"{norm}.weight"], state[f"{norm}.bias"]
-        ).relu()
+        kernel = state[f"{conv}.weight"]
+        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        return F.batch_norm(x, mean, variance, state[f"{norm}.weight"], state[f"{norm}.bias"])
+
+    def conv_block(self, conv, norm, x):
+        return self.convolve(conv, norm, x).relu()
+
+    def resnet_stage(self, name, x, *, stride):
+        """Two basic blocks of a ResNet-18."""
+        for block, by in (("0", stride), ("1", 1)):
+            place = f"{name}.{block}"
+            y = self.convolve(f"{place}.conv1", f"{place}.bn1", x, stride=by).relu()
+            y = self.convolve(f"{place}.conv2", f"{place}.bn2", y)
+            short = f"{place}.downsample"
+            if f"{short}.0.weight" in self.state:
+                x = self.convolve(f"{short}.0", f"{short}.1", x, stride=by)
+            x = (x + y).relu()
+        return x
+
+    def encode_with_resnet(self, images, words, mask):
+        """Every stage hands its gated sum to the next stage and to the decoder, unnormalised."""
+        features = self.convolve("backbone.layer1.0", "backbone.layer1.1", images, stride=2).relu()
+        features, skips = F.max_pool2d(features, 3, stride=2, padding=1), []
+        for number in range(1, 5):
+            name = "backbone.layer1.4" if number == 1 else f"backbone.layer{number}"
+            features = self.resnet_stage(name, features, stride=1 if number == 1 else 2)
+            size = features.shape[2:]
+            fused, _, words = self.fuse(
+                f"backbone.all_fusion{number}", features.flatten(2), words, mask
+            )
+            features = fused.unflatten(2, size)
+            skips.append(features)
+        return skips, words
 
     def level(self, number, x):
         name = "classifier."
@@ -319,10 +359,10 @@ class Published:
 def published(network, tiny_state, batch):
     """Class logits, summary of vision, recovered words, refined words."""
     with torch.no_grad():
-        released, mask = Published(tiny_state), batch.token_mask.float()[:, None]
+        written, mask = Published(tiny_state), batch.token_mask.float()[:, None]
         words = network.encoder.words(batch.token_ids, batch.token_mask).transpose(1, 2)
-        skips, refined = released.encode(network, batch.images, words, mask)
-        logits, language = released.decode(skips, refined, words)
+        skips, refined = written.encode(network, batch.images, words, mask)
+        logits, language = written.decode(skips, refined, words)
         logits = F.interpolate(logits, batch.images.shape[2:], mode="bilinear", align_corners=True)
     return logits, *language, refined
 
@@ -333,6 +373,27 @@ def test_logits_equal_the_published_description(network, batch, published):
     logits = output.extras["class_logits"]
     assert logits.std() > 0.01
     torch.testing.assert_close(logits, published[0], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_logits_of_the_resnet_variant_equal_the_published_description(
+    batch, fill_rule, tmp_path, monkeypatch
+):
+    # Released are 101 layers; what stands between the blocks does not depend on their number.
+    monkeypatch.setitem(released._RESNETS, 2, "resnet18")
+    encoder = dataclasses.replace(
+        TINY.encoder, vision="resnet", resnet=ResNetConfig("resnet18", "")
+    )
+    state = make_state(dataclasses.replace(TINY, encoder=encoder, skips="fused"), fill_rule)
+    network = convert_release(state, tmp_path)
+    published, mask = Published(state), batch.token_mask.float()[:, None]
+    words = network.encoder.words(batch.token_ids, batch.token_mask).transpose(1, 2)
+    skips, refined = published.encode_with_resnet(batch.images, words, mask)
+    logits, _ = published.decode(skips, refined, words)
+    logits = F.interpolate(logits, batch.images.shape[2:], mode="bilinear", align_corners=True)
+    found = network(batch).extras["class_logits"]
+    assert found.std() > 0.01
+    torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -68,6 +68,13 @@ def test_sizes_are_read_off_the_weights(network, released):
     assert config.encoder.swin.pretrained == config.encoder.bert.pretrained == ""
 
 
+def test_long_sentences_are_cut_blindly_as_in_training(released):
+    tokenizer = convert_mabp(released).input_spec.tokenizer
+    assert tokenizer.kind == "bert"
+    assert tokenizer.context_length == 20
+    assert not tokenizer.keep_end_token
+
+
 def test_the_single_object_variant_has_no_no_target_branch(released):
     names = ("nt_", "pooler_src_proj")
     state = {k: v for k, v in released.items() if not k.split(".")[2].startswith(names)}
