@@ -19,6 +19,10 @@ class PlaceWords(nn.Module):
     and `forward` turns the words into a few linear planes a x + b y + c over the image, alone and
     times maps that the caller has (a response), to join a decoder's inputs.
 
+    From the start the planes are about as large as a standardised map, and one word of a sentence
+    changes them by a good part of that: a decoder that has a response to go by does not listen to
+    what is a hundredth of it (docs/beyond.md).
+
     A network with place words builds this with its tokenizer's vocabulary, calls `add_to` on what
     its text encoder gives, uses the sum in place of the word features, and gives `forward` the
     same sum.
@@ -38,11 +42,11 @@ class PlaceWords(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, word_channels)
         nn.init.normal_(self.embedding.weight, std=_EMBEDDING_SPREAD)
         self.word_layer = nn.Sequential(
-            nn.LayerNorm(word_channels), nn.Linear(word_channels, word_channels), nn.GELU()
+            nn.LayerNorm(word_channels), _make_linear(word_channels, word_channels), nn.GELU()
         )
         self.sentence_layer = nn.Sequential(
-            nn.Linear(word_channels, word_channels), nn.GELU(),
-            nn.Linear(word_channels, 3 * num_planes),
+            nn.LayerNorm(word_channels), _make_linear(word_channels, word_channels), nn.GELU(),
+            _make_linear(word_channels, 3 * num_planes),
         )  # fmt: skip
 
     def num_channels(self, num_maps: int) -> int:
@@ -85,3 +89,11 @@ class PlaceWords(nn.Module):
             return planes
         products = maps.to(planes.dtype).unsqueeze(2) * planes.unsqueeze(1)
         return torch.cat([planes, products.flatten(1, 2)], dim=1)
+
+
+def _make_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
+    """Return a layer that keeps the spread of what a GELU lets through."""
+    layer = nn.Linear(num_inputs, num_outputs)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer

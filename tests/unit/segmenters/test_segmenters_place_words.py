@@ -50,6 +50,28 @@ def test_maps_are_multiplied_with_every_plane(module):
     torch.testing.assert_close(joined[:, 6:], planes * maps[:, 1:])
 
 
+def test_an_untrained_module_gives_planes_of_the_size_of_other_hints():
+    torch.manual_seed(0)
+    module = PlaceWords(100, 64)
+    ids = torch.randint(0, 100, (64, 6))
+    planes = module(module.add_to(torch.randn(64, 6, 64), ids), ids >= 0, size=(12, 12))
+    assert 0.5 < planes.std() < 2.0
+
+
+def test_one_word_of_six_changes_untrained_planes_by_a_good_part():
+    torch.manual_seed(0)
+    module = PlaceWords(100, 64)
+    one = torch.tensor([[1, 2, 3, 4, 5, 6]]).expand(64, 6)
+    other = one.clone()
+    other[:, 3] = torch.arange(10, 74)
+    features = torch.randn(1, 6, 64)
+    of_one, of_other = (
+        module(module.add_to(features.expand(64, 6, 64), ids), ids > 0, size=(12, 12))
+        for ids in (one, other)
+    )
+    assert (of_one - of_other).std() > 0.3 * of_one.std()
+
+
 def test_padding_has_no_say(module):
     mask = MASK.clone()
     mask[:, 2] = False
