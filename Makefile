@@ -77,7 +77,10 @@ help:  ## this text
 	@echo
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */  \1\t/' | expand -t 14
 	@echo
-	@echo "Every field of a config: $(LAUNCH) stages/train_response.py $(SETTINGS) --help"
+	@echo "CONFIG:    $(sort $(patsubst configs/%.py,%,$(wildcard configs/*.py)))"
+	@echo "SEGMENTER: $(patsubst configs/segmenter/%_$(CONFIG).py,%,$(sort $(wildcard configs/segmenter/*_$(CONFIG).py))) (of CONFIG=$(CONFIG))"
+	@echo
+	@echo "Every field of a config: $(strip $(LAUNCH) stages/train_response.py $(SETTINGS)) --help"
 
 .venv/installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -6,7 +6,7 @@ ones (`tris.data.compose`), since nobody annotated any. Scored besides the ordin
 and gres_testA in gRefCOCO's form, groups_val and groups_test in that of GRSer's groups.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
 Cost: as configs/synthetic.py, and about a minute to embed the training split with CLIP.
-Expected: docs/segmenters.md.
+Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2
 the data as in configs/synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_hard
 Cost: as configs/synthetic.py.
-Expected: docs/beyond.md.
+Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses

@@ -357,7 +357,9 @@ def _explaining(path: Path) -> Iterator[None]:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = (
-            sorted(each.stem for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+            sorted(each.stem for each in path.parent.glob("[!_]*.py"))
+            if path.parent.is_dir()
+            else []
         )
         raise InputError(
             f"There is no config {path}"

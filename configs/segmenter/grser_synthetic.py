@@ -8,7 +8,7 @@ and then. A pair is positive where it lies nearer to the expression (a margin of
 Command: make stage1 stage2 SEGMENTER=grser
 Cost: 1.5 M trainable parameters, 96 x 96 pixels, batches of 4 groups of 8, 800 steps of 0.69 s on
 one CPU core.
-Expected: docs/segmenters.md, row GRSer.
+Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses

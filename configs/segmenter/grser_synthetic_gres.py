@@ -5,7 +5,7 @@ Paper: Wu et al., "Advancing Referring Expression Segmentation Beyond Single Ima
 network and schedule are those of configs/segmenter/grser_synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=grser
 Cost: as configs/segmenter/grser_synthetic.py.
-Expected: docs/segmenters.md.
+Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses

@@ -4,8 +4,7 @@ Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Ex
 Segmentation" (arXiv 2405.15169), section IV-A. Gradient clipping, weight decay and loss weights are
 in the released code only; its rate is constant for 5/8 of the training and then falls along a
 cosine, where this file takes one step.
-Command: make stage2 CONFIG=grefcoco_unc SEGMENTER=mabp DATA=folder
-    (an experiment on gRefCOCO; for RefCOCO: CONFIG=refcoco_unc SEGMENTER=mabp)
+Command: make stage1 stage2 CONFIG=grefcoco_unc SEGMENTER=mabp DATA=folder
 Cost: 229 M parameters, 480 x 480 pixels, batch 42, 30 epochs; the paper used six RTX A5000 (24 GB),
     the released settings are batch 18, 40 epochs and two GPUs. Weights of Swin-B (ImageNet-22k) and
     BERT-base are fetched from the Hugging Face hub once.

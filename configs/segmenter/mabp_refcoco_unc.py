@@ -2,7 +2,7 @@
 
 Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Expression
 Segmentation" (arXiv 2405.15169), section IV-B, Table I.
-Command: make stage2 CONFIG=refcoco_unc SEGMENTER=mabp DATA=folder
+Command: make stage1 stage2 CONFIG=refcoco_unc SEGMENTER=mabp DATA=folder
 Cost: as configs/segmenter/mabp_grefcoco_unc.py; RefCOCO has half as many referents.
 Expected, Table I, trained on annotated masks (cIoU): val 74.48, testA 76.73, testB 71.07.
     The released network for this data has no no-target branch: nothing here lacks a target.

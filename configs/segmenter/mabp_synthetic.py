@@ -8,7 +8,7 @@ input, foreground pixels weigh 3, 9 regions instead of 16 (3, 6 and 12 windows a
 of three.
 Command: make stage1 stage2 SEGMENTER=mabp
 Cost: see docs/segmenters.md.
-Expected: docs/segmenters.md, row "mabp".
+Expected: nothing yet; not trained to the end so far.
 """
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT

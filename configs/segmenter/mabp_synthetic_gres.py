@@ -5,7 +5,7 @@ Segmentation" (arXiv 2405.15169);
 network and schedule are those of configs/segmenter/mabp_synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
 Cost: as configs/segmenter/mabp_synthetic.py.
-Expected: docs/segmenters.md.
+Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023), section 3.4,
 with four departures that a small network without pretraining needs: both towers start from stage 1,
 stage 1's frozen response and the pixel's coordinates join the decoder's input, foreground pixels
-weigh 3 (objects cover a few percent of an image), and the towers learn at 0.3 of the rate.
+weigh 1.5 (objects cover a few percent of an image), and the towers learn at 0.3 of the rate.
 Command: make stage1 stage2
 Cost: 1.4 M trainable parameters, 96 x 96 pixels, batch 32, 900 steps.
 Expected: README.md, row "segmenter".

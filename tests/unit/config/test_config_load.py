@@ -154,3 +154,15 @@ def test_a_stage_reads_its_own_arguments_and_leaves_the_rest_to_the_config():
 def test_runs_of_different_seeds_are_different_groups():
     config = load(*DEBUG)
     assert config.group != dataclasses.replace(config, seed=1).group
+
+
+def test_a_missing_segmenter_names_those_there_are_and_no_shared_parts():
+    with pytest.raises(InputError, match="tris_synthetic") as caught:
+        load(CONFIGS / "debug.py", CONFIGS / "segmenter" / "tris_nowhere.py")
+    assert "_debug," not in re.findall(r"\S+", str(caught.value))
+
+
+def test_a_command_in_a_lab_note_names_configs_that_exist():
+    for path in WITH_DOCSTRING:
+        for name in re.findall(r"CONFIG=(\w+)", path.read_text()):
+            assert (CONFIGS / f"{name}.py").is_file(), f"{path.name}: CONFIG={name}"
