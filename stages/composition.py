@@ -1,6 +1,7 @@
 """What composing training samples needs of a run: CLIP's opinion of every sentence, and labels."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from stages.label_settings import digest_of_index, digest_of_judge
 from stages.loading import make_dataset
-from stages.setup import Stage, load_judge, with_own_clip
+from stages.setup import Stage, load_judge, wanted_text, with_own_clip
 from stages.validation import IMAGES_PER_BATCH, to_device
 from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.compose import Composer, CompositionConfig, LabelOverlaps
@@ -47,7 +48,7 @@ def make_composer(
         seed=stage.config.seed,
         overlaps=LabelOverlaps(index, targets),
         clip=clip,
-        text="clean" if stage.config.data.text == "sent" else "raw",
+        text=wanted_text(stage.config),
     )
 
 
@@ -106,7 +107,7 @@ def _normalise(features: torch.Tensor) -> np.ndarray:
     return np.asarray(unit.cpu().numpy(), np.float16)
 
 
-def _is_current(path: Any, key: str) -> bool:  # noqa: ANN401
+def _is_current(path: Path, key: str) -> bool:
     if not path.is_file():
         return False
     with np.load(path) as stored:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from stages.setup import Stage
+from stages.setup import Stage, wanted_text
 from tris.data.compose import Composer
 from tris.data.group_sources import GroupSource, IndexedGroups, RecurringSentences
 from tris.data.groups import GroupConfig, GroupPlan
@@ -27,7 +27,7 @@ def make_group_plan(
         InputError: If the batch cannot be split into groups, or the split has too few.
     """
     looks_true = composer.clip.may_be_true if composer and composer.clip else None
-    text: Literal["clean", "raw"] = "clean" if stage.config.data.text == "sent" else "raw"
+    text = wanted_text(stage.config)
     return GroupPlan(
         find_groups(dataset.index, text=text, looks_true=looks_true),
         GroupConfig(group_size=dataset.spec.group_size, batch_size=batch_size),

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Literal
 
 from stages.grouping import make_group_plan
-from stages.setup import Stage
+from stages.setup import Stage, wanted_text
 from tris.batch import Batch, InputSpec
 from tris.data.compose import ComposedPlan, Composer
 from tris.data.groups import GroupPlan, group_evaluation_batches
@@ -31,7 +31,7 @@ def make_dataset(
 ) -> ExpressionDataset:
     """Return a split's expressions as the experiment wants them read."""
     data = stage.config.data
-    text: Literal["clean", "raw"] = "clean" if data.text == "sent" else "raw"
+    text = wanted_text(stage.config)
     negatives = NegativeSampler(
         index,
         NegativesConfig(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -144,6 +144,11 @@ def segmenter_job(config: ExperimentConfig[Any]) -> str:
 def ceiling_job(config: ExperimentConfig[Any]) -> str:
     """Return the job folder of the same network trained on annotated masks."""
     return segmenter_job(config).replace("segmenter", "ceiling", 1)
+
+
+def wanted_text(config: ExperimentConfig[Any]) -> Literal["clean", "raw"]:
+    """Return which form of the sentences is read."""
+    return "clean" if config.data.text == "sent" else "raw"
 
 
 def find_training(config: ExperimentConfig[Any], path: str) -> TrainingConfig:
