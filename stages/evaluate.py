@@ -8,35 +8,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from stages.evaluate_generalized import generalized_splits, score_segmenter
-from stages.evaluate_generalized import summarise as score_generalized
+from stages.evaluate_generalized import generalized_splits, summarise_generalized
 from stages.evaluate_labels import evaluate_labels, score_with_crf
 from stages.gallery import Gallery
-from stages.loading import evaluation_loader, make_dataset
 from stages.rounds import earlier_job
 from stages.setup import Stage, ceiling_job, find_stage1, segmenter_job, start_stage
 from stages.train_response import respond
-from stages.train_segmenter import segment
-from stages.validation import IMAGES_PER_BATCH, LOGGED, to_device
+from stages.validation import LOGGED, batches_for, predict_job
 from tris.config import to_json
 from tris.data.index import Index, expression_types, open_index
-from tris.data.masks import encode_mask
-from tris.data.tokens import build_tokenizer
 from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
-from tris.metrics.evaluator import (
-    NumberedBatch,
-    Prediction,
-    count_predictions,
-    predict_split,
-)
+from tris.metrics.evaluator import Prediction, count_predictions, predict_split, to_line
 from tris.metrics.gather import gather_rows
-from tris.metrics.iou import mask_from_response
-from tris.metrics.point import find_peak
 from tris.metrics.summary import compute_by_group, compute_metrics
-from tris.model_directory import PretrainedModel
 from tris.response.response_net import ResponseNet
-from tris.segmenters.contract import Segmenter
 from tris.tracking.panels import save_gallery
 from tris.tracking.tables import final_table, generalized_table
 from tris.tracking.wandb_run import Tracker
@@ -71,11 +57,9 @@ def main() -> None:
             track(stage, results, split, gallery)
     for split, index, protocol in generalized_splits(stage):
         for name, job in trained_jobs(stage):
-            segmenter = Segmenter.from_pretrained(stage.folders.model(job))
-            segmenter.to(stage.accelerator.device)
-            rows = score_segmenter(stage, segmenter, index)
+            rows = gather_rows(count_predictions(predict_job(stage, job, index)))
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
-            results.setdefault(name, {})[split] = score_generalized(rows, index, protocol)
+            results.setdefault(name, {})[split] = summarise_generalized(rows, index, protocol)
     if stage.is_main:
         scratch = stage.folders.metrics.with_suffix(".part")
         scratch.write_text(json.dumps(results, indent=2) + "\n")
@@ -133,9 +117,7 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
     seen = batches_for(stage, index, network)
     yield from evaluate_labels(stage, network, seen, index, gallery=gallery)
     for name, job in trained_jobs(stage):
-        segmenter = Segmenter.from_pretrained(stage.folders.model(job)).to(accelerator.device)
-        seen = batches_for(stage, index, segmenter)
-        maps = predict_split(functools.partial(segment, segmenter), seen, index)
+        maps = predict_job(stage, job, index)
         if name == "segmenter":
             maps = keep_predictions(stage, gallery.masks(maps), index)
         if name == "segmenter" and stage.config.evaluation.crf:
@@ -185,18 +167,6 @@ def keep_predictions(
     scratch.replace(final)
 
 
-def to_line(prediction: Prediction) -> dict[str, Any]:
-    """Return one prediction in the form that `tris score` reads."""
-    mask = mask_from_response(prediction.response).astype(np.uint8)
-    return {
-        "expression_id": prediction.referent.expression_ids[prediction.position],
-        "ref_id": prediction.referent.referent_id,
-        "mask": encode_mask(mask) if mask.any() else None,
-        "no_target": False,
-        "point": list(find_peak(prediction.response)),
-    }
-
-
 def load_response(stage: Stage) -> ResponseNet:
     """Return the stage-1 network of the run.
 
@@ -204,15 +174,6 @@ def load_response(stage: Stage) -> ResponseNet:
         InputError: If there is none.
     """
     return ResponseNet.from_pretrained(find_stage1(stage)).to(stage.accelerator.device)
-
-
-def batches_for(stage: Stage, index: Index, network: PretrainedModel) -> Iterator[NumberedBatch]:
-    """Yield this process's share of a split as the network wants it."""
-    tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
-    dataset = make_dataset(stage, index, network.input_spec, tokenizer)
-    batches = evaluation_loader(stage, dataset, images_per_batch=IMAGES_PER_BATCH, num_workers=0)
-    for numbers, batch in batches:
-        yield numbers, to_device(batch, stage)
 
 
 def _reported(metrics: dict[str, float]) -> dict[str, float]:

@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from stages.loading import evaluation_loader, make_dataset
 from stages.setup import Stage
-from stages.validation import IMAGES_PER_BATCH, to_device
-from tris.batch import Batch, SegmenterOutput
 from tris.data.index import Index, expression_types, open_index
-from tris.data.tokens import build_tokenizer
-from tris.metrics.evaluator import count_predictions, predict_split
-from tris.metrics.gather import gather_rows
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
 from tris.metrics.summary import compute_by_group, compute_metrics
-from tris.segmenters.contract import Segmenter
 
 Rows = Int64[np.ndarray, "expr columns"]
 REPORTED = (
@@ -57,21 +50,7 @@ def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtoc
             yield f"groups_{split}", open_index(folders.index_groups, split), groups
 
 
-def score_segmenter(stage: Stage, segmenter: Segmenter, index: Index) -> Rows:
-    """Return the rows of all processes together."""
-    tokenizer = build_tokenizer(segmenter.input_spec.tokenizer, assets=segmenter.assets)
-    dataset = make_dataset(stage, index, segmenter.input_spec, tokenizer)
-    batches = evaluation_loader(stage, dataset, images_per_batch=IMAGES_PER_BATCH, num_workers=0)
-    moved = ((numbers, to_device(batch, stage)) for numbers, batch in batches)
-
-    def respond(batch: Batch) -> SegmenterOutput:
-        output: SegmenterOutput = segmenter(batch)
-        return output
-
-    return gather_rows(count_predictions(predict_split(respond, moved, index)))
-
-
-def summarise(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
+def summarise_generalized(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
     """Return the metrics of all expressions, and of each type (single, multi, none)."""
     by_type = compute_by_group(rows, expression_types(index), protocol=protocol)
     return {

@@ -123,6 +123,7 @@ def count_refined(prediction: Prediction, label: PseudoLabel) -> Rows:
         expression_id=referent.expression_ids[prediction.position],
         referent_id=referent.referent_id,
         is_no_target=referent.is_no_target,
+        predicted_no_target=prediction.no_target,
         point=find_peak(prediction.response),
         boxes=referent.boxes,
         with_generated_boxes=False,

@@ -1,14 +1,26 @@
-"""The look at the validation split that trainings take now and then."""
+"""A split as a network wants it, and the look at one that trainings take now and then."""
+
+from collections.abc import Iterator
 
 from accelerate.utils import send_to_device
 
-from stages.loading import evaluation_loader
+from stages.loading import evaluation_loader, make_dataset
 from stages.setup import Stage
 from tris.batch import Batch
+from tris.data.index import Index
 from tris.data.samples import ExpressionDataset
-from tris.metrics.evaluator import Predict, count_predictions, predict_split
+from tris.data.tokens import build_tokenizer
+from tris.metrics.evaluator import (
+    NumberedBatch,
+    Predict,
+    Prediction,
+    count_predictions,
+    predict_split,
+)
 from tris.metrics.gather import gather_rows
 from tris.metrics.summary import compute_metrics
+from tris.model_directory import PretrainedModel
+from tris.segmenters.contract import Segmenter
 
 LOGGED = ("mean_iou", "overall_iou", "precision_at_50", "peak_in_mask_accuracy")
 IMAGES_PER_BATCH = 16
@@ -16,11 +28,32 @@ IMAGES_PER_BATCH = 16
 
 def validate(stage: Stage, predict: Predict, dataset: ExpressionDataset) -> dict[str, float]:
     """Return the validation metrics over all processes, fractions."""
-    batches = evaluation_loader(stage, dataset, images_per_batch=IMAGES_PER_BATCH, num_workers=0)
-    moved = ((numbers, to_device(batch, stage)) for numbers, batch in batches)
-    rows = gather_rows(count_predictions(predict_split(predict, moved, dataset.index)))
+    batches = share_of(stage, dataset)
+    rows = gather_rows(count_predictions(predict_split(predict, batches, dataset.index)))
     metrics = compute_metrics(rows)
     return {name: metrics[name] for name in LOGGED if name in metrics}
+
+
+def batches_for(stage: Stage, index: Index, network: PretrainedModel) -> Iterator[NumberedBatch]:
+    """Yield this process's share of a split as the network wants it."""
+    tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+    yield from share_of(stage, make_dataset(stage, index, network.input_spec, tokenizer))
+
+
+def predict_job(stage: Stage, job: str, index: Index) -> Iterator[Prediction]:
+    """Yield what a trained segmenter says of this process's share of a split.
+
+    A head that says "nothing fits" is heard, on every split: `tris score` hears it, too.
+    """
+    segmenter = Segmenter.from_pretrained(stage.folders.model(job)).to(stage.accelerator.device)
+    yield from predict_split(segmenter, batches_for(stage, index, segmenter), index)
+
+
+def share_of(stage: Stage, dataset: ExpressionDataset) -> Iterator[NumberedBatch]:
+    """Yield this process's share of a data set, on its device."""
+    batches = evaluation_loader(stage, dataset, images_per_batch=IMAGES_PER_BATCH, num_workers=0)
+    for numbers, batch in batches:
+        yield numbers, to_device(batch, stage)
 
 
 def to_device(batch: Batch, stage: Stage) -> Batch:

@@ -1,7 +1,7 @@
 """From a network's maps to rows of counts, in original pixels; predictions are never altered."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tris.batch import Batch, SegmenterOutput
 from tris.data.index import Index, Referent
+from tris.data.masks import encode_mask
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
 from tris.metrics.iou import mask_from_response
@@ -99,3 +100,15 @@ def count_predictions(
         for prediction in predictions
     ]
     return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
+
+
+def to_line(prediction: Prediction) -> dict[str, Any]:
+    """Return one prediction as a line of the file that `tris score` reads."""
+    mask = mask_from_response(prediction.response).astype(np.uint8)
+    return {
+        "expression_id": prediction.referent.expression_ids[prediction.position],
+        "ref_id": prediction.referent.referent_id,
+        "mask": encode_mask(mask) if mask.any() else None,
+        "no_target": prediction.no_target or not mask.any(),
+        "point": list(find_peak(prediction.response)),
+    }
