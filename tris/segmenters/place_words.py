@@ -16,8 +16,11 @@ class PlaceWords(nn.Module):
 
     Contrastive training leaves little of place words in a text encoder's features. Two parts mend
     that together; either alone does little. `add_to` adds fresh embeddings to the word features,
-    and `forward` turns the words into a few linear planes a x + b y + c over the image, alone and
-    times maps that the caller has (a response), to join a decoder's inputs.
+    and `forward` turns the fresh embeddings into a few linear planes a x + b y + c over the image,
+    alone and times maps that the caller has (a response), to join a decoder's inputs.
+
+    The planes see nothing of the text encoder: its features are as large as the embeddings, differ
+    with everything else that is said, and hardly with the side (docs/beyond.md).
 
     From the start the planes are about as large as a standardised map, and one word of a sentence
     changes them by a good part of that: a decoder that has a response to go by does not listen to
@@ -25,7 +28,7 @@ class PlaceWords(nn.Module):
 
     A network with place words builds this with its tokenizer's vocabulary, calls `add_to` on what
     its text encoder gives, uses the sum in place of the word features, and gives `forward` the
-    same sum.
+    token ids.
 
     Args:
         vocabulary_size: Token ids are below it.
@@ -64,7 +67,7 @@ class PlaceWords(nn.Module):
 
     def forward(
         self,
-        words: Float[Tensor, "expr tokens channels"],
+        token_ids: Int[Tensor, "expr tokens"],
         token_mask: Bool[Tensor, "expr tokens"],
         *,
         size: torch.Size | tuple[int, int],
@@ -73,13 +76,14 @@ class PlaceWords(nn.Module):
         """Return the sentences' planes, then each map times each plane.
 
         Args:
-            words: What `add_to` gave.
+            token_ids: The sentences; they may be padded.
             token_mask: True = real token; the others have no say.
             size: Height, width of the planes; ``maps`` have the same.
             maps: Where things are that the sentence may be about, or None.
         """
-        counted = token_mask[..., None].to(words.dtype)
-        features = self.word_layer(words) * counted
+        features = self.word_layer(self.embedding(token_ids))
+        counted = token_mask[..., None].to(features.dtype)
+        features = features * counted
         sentences = features.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         coefficients = self.sentence_layer(sentences).unflatten(1, (self.num_planes, 3))
         x_and_y = coordinate_planes(size, like=coefficients)

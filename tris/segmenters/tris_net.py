@@ -136,7 +136,7 @@ class TrisNet(Segmenter):
             finest,
             fused,
             image_index=batch.image_index,
-            hints=self._hints(batch, words, size=finest.shape[-2:]),
+            hints=self._hints(batch, size=finest.shape[-2:]),
         )
         masks = [resize(level, batch.images.shape[-2:])[:, 0] for level in logits]
         extras = {"deep_logits": torch.stack(masks[1:])} if masks[1:] else {}
@@ -194,7 +194,7 @@ class TrisNet(Segmenter):
         num_planes = 0 if self.place_words is None else self.place_words.num_channels(num_maps)
         return num_maps + COORDINATE_CHANNELS * self.config.has_coordinate_input + num_planes
 
-    def _hints(self, batch: Batch, words: Tensor, *, size: torch.Size) -> Tensor | None:
+    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor | None:
         hints, maps = [], None
         if self.response is not None:
             with torch.no_grad():
@@ -205,7 +205,8 @@ class TrisNet(Segmenter):
             planes = coordinate_planes(size, like=batch.images)
             hints.append(planes.expand(len(batch.token_ids), *planes.shape))
         if self.place_words is not None:
-            hints.append(self.place_words(words, batch.token_mask, size=size, maps=maps))
+            ids, mask = batch.token_ids, batch.token_mask
+            hints.append(self.place_words(ids, mask, size=size, maps=maps))
         return torch.cat(hints, dim=1) if hints else None
 
     def _build_encoder(self, *, load: bool) -> ClipEncoder:

@@ -157,7 +157,7 @@ class Grser(Segmenter):
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
-        hints = self._hints(batch, words, like=pyramid[0])
+        hints = self._hints(batch, like=pyramid[0])
         features = self.neck(pyramid[3], pyramid[2], hints)
         members = find_groups(batch.group_index)
         triphasic = self._query(features, texts, members, batch, hints)
@@ -267,7 +267,7 @@ class Grser(Segmenter):
         margin = self.config.inference_margin
         return self.config.margin if margin is None else margin
 
-    def _hints(self, batch: Batch, words: Tensor, *, like: Tensor) -> Tensor | None:
+    def _hints(self, batch: Batch, *, like: Tensor) -> Tensor | None:
         """Return what joins every step of the decoder, at the finest level's size."""
         hints, maps, size = [], None, like.shape[-2:]
         if self.response is not None:
@@ -279,7 +279,8 @@ class Grser(Segmenter):
             planes = coordinate_planes(size, like=batch.images)
             hints.append(planes.expand(len(batch.token_ids), *planes.shape))
         if self.place_words is not None:
-            hints.append(self.place_words(words, batch.token_mask, size=size, maps=maps))
+            ids, mask = batch.token_ids, batch.token_mask
+            hints.append(self.place_words(ids, mask, size=size, maps=maps))
         return torch.cat(hints, dim=1) if hints else None
 
     def _build_heads(self, channels: tuple[int, int, int, int], text_dim: int) -> None:

@@ -1,7 +1,7 @@
 """What joins the pixel decoder's input where encoders are small: no part of the paper."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tris.batch import Batch
@@ -50,19 +50,17 @@ class Hints(nn.Module):
     def add_to_pyramid(
         self,
         pyramid: list[Float[Tensor, "expr _ _ _"]],
-        words: Float[Tensor, "expr tokens dim"],
         batch: Batch,
     ) -> list[Float[Tensor, "expr _ _ _"]]:
         """Return the pyramid with the hints added.
 
         Args:
             pyramid: Finest first.
-            words: What `add_to_words` gave.
             batch: Images and sentences.
         """
         if not self.convolutions:
             return pyramid
-        hints = self._hints(words, batch.token_mask, batch, size=pyramid[0].shape[-2:])
+        hints = self._hints(batch, size=pyramid[0].shape[-2:])
         return [
             features + convolution(resize(hints, features.shape[-2:]))
             for features, convolution in zip(pyramid, self.convolutions, strict=True)
@@ -75,14 +73,7 @@ class Hints(nn.Module):
             self.response.eval()
         return self
 
-    def _hints(
-        self,
-        words: Tensor,
-        token_mask: Bool[Tensor, "expr tokens"],
-        batch: Batch,
-        *,
-        size: torch.Size,
-    ) -> Tensor:
+    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor:
         hints, maps = [], None
         if self.response is not None:
             with torch.no_grad():
@@ -90,5 +81,6 @@ class Hints(nn.Module):
             maps = resize(response_hints(logits), size)
             hints.append(maps)
         if self.place_words is not None:
-            hints.append(self.place_words(words, token_mask, size=size, maps=maps))
+            ids, mask = batch.token_ids, batch.token_mask
+            hints.append(self.place_words(ids, mask, size=size, maps=maps))
         return torch.cat(hints, dim=1)

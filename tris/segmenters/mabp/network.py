@@ -75,7 +75,7 @@ class Mabp(Segmenter):
         """
         words = self._encode_words(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
-        mask_features, maps = self.pixel_decoder(self.hints.add_to_pyramid(pyramid, words, batch))
+        mask_features, maps = self.pixel_decoder(self.hints.add_to_pyramid(pyramid, batch))
         decoded = self.decoder(maps, mask_features, words, batch.token_mask)
         *coarse, finest = decoded.mask_logits
         first = NUM_HEADS - self.config.decoder.num_mask_heads
