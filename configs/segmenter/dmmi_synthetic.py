@@ -7,7 +7,7 @@ pixel's coordinates and stage 1's frozen response join its input, foreground pix
 cover a few percent of an image), no dropout. Width 128, that of the words.
 Command: make stage1 stage2 SEGMENTER=dmmi
 Cost: 2.9 M trained parameters, 96 x 96 pixels, batch 16, 700 steps of 0.65 s on one core.
-Expected: nothing yet; not trained to the end so far.
+Expected: val PointM 71.7, mean IoU 56.7, test 73.9, 56.9 (one seed).
 """
 
 import dataclasses
