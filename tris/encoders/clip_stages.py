@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from tris.encoders.clip import ClipEncoder
 from tris.encoders.small_tower import SmallTower
-from tris.encoders.staged import NUM_STAGES, StagedBackbone, WordEncoder
+from tris.encoders.staged import NUM_STAGES, StackedBackbone, WordEncoder
 from tris.errors import InputError
 
 
-class ClipTower(StagedBackbone):
+class ClipTower(StackedBackbone):
     """Stem and stages of CLIP's image tower, without its pooling.
 
     Takes over (does not copy) the modules of the CLIP that it is made from.
@@ -39,20 +39,6 @@ class ClipTower(StagedBackbone):
         self.stages = nn.ModuleList(stages)
         first, second, third, fourth = clip.visual_channels
         self.channels = (first, second, third, fourth)
-
-    def stem(
-        self, images: Float[Tensor, "images 3 height width"]
-    ) -> Float[Tensor, "images stem_channels h w"]:
-        """Return the map of the stem, a quarter of the size."""
-        features: Tensor = self.stem_layers(images)
-        return features
-
-    def stage(
-        self, level: int, features: Float[Tensor, "n channels h w"]
-    ) -> Float[Tensor, "n out_channels out_h out_w"]:
-        """Run the blocks of one stage."""
-        output: Tensor = self.stages[level](features)
-        return output
 
 
 class ClipWords(WordEncoder):

@@ -6,10 +6,9 @@ from typing import Any
 
 import safetensors.torch
 import timm
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from tris.encoders.staged import StagedBackbone
+from tris.encoders.staged import StackedBackbone
 from tris.errors import InputError
 from tris.model_directory import load_state
 
@@ -32,7 +31,7 @@ class ResNetConfig:
         return ResNetTower(self, load=pretrained)
 
 
-class ResNetTower(StagedBackbone):
+class ResNetTower(StackedBackbone):
     """Stem and four stages; strides 4, 8, 16, 32.
 
     Source:
@@ -47,20 +46,6 @@ class ResNetTower(StagedBackbone):
         self.stem_layers = nn.Sequential(resnet.conv1, resnet.bn1, resnet.act1, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         self.channels = tuple(entry["num_chs"] for entry in resnet.feature_info[1:])
-
-    def stem(
-        self, images: Float[Tensor, "images 3 height width"]
-    ) -> Float[Tensor, "images stem_channels h w"]:
-        """Return the map after the first convolution and the pooling, a quarter of the size."""
-        features: Tensor = self.stem_layers(images)
-        return features
-
-    def stage(
-        self, level: int, features: Float[Tensor, "n channels h w"]
-    ) -> Float[Tensor, "n out_channels out_h out_w"]:
-        """Run the blocks of one stage."""
-        output: Tensor = self.stages[level](features)
-        return output
 
 
 def _create(config: ResNetConfig, *, load: bool) -> Any:  # noqa: ANN401 - timm is untyped

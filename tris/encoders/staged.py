@@ -50,6 +50,32 @@ class StagedBackbone(nn.Module, abc.ABC):
         return pyramid
 
 
+class StackedBackbone(StagedBackbone):
+    """A backbone whose stem and stages are modules, each applied to the map before.
+
+    Attributes:
+        stem_layers: Down to a quarter of the image's size.
+        stages: Four.
+    """
+
+    stem_layers: nn.Module
+    stages: nn.ModuleList
+
+    def stem(
+        self, images: Float[Tensor, "images 3 height width"]
+    ) -> Float[Tensor, "images stem_channels h w"]:
+        """Return the map of the stem, a quarter of the size."""
+        features: Tensor = self.stem_layers(images)
+        return features
+
+    def stage(
+        self, level: int, features: Float[Tensor, "n channels h w"]
+    ) -> Float[Tensor, "n out_channels out_h out_w"]:
+        """Run the blocks of one stage."""
+        output: Tensor = self.stages[level](features)
+        return output
+
+
 class WordEncoder(nn.Module, abc.ABC):
     """A text encoder that gives one vector per token.
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipConfig, ClipEncoder
-from tris.errors import InputError
 from tris.layers.pixel_word_attention import PixelWordAttention
 from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNet, ResponseNetConfig
@@ -23,7 +22,8 @@ from tris.segmenters.image_losses import image_losses
 from tris.segmenters.losses import binary_cross_entropy, required_targets
 from tris.segmenters.place_words import PlaceWords
 from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
-from tris.segmenters.stage_one import check_same_input, load_clip_source
+from tris.segmenters.response_input import build_response_input
+from tris.segmenters.stage_one import load_clip_source
 
 EMBEDDING_ONLY = (
     "clip.visual.attnpool.",
@@ -225,15 +225,8 @@ class TrisNet(Segmenter):
     def _build_response(self, *, load: bool) -> ResponseNet | None:
         if not self.config.has_response_input:
             return None
-        if load and self.config.stage1_directory:
-            response = ResponseNet.from_pretrained(self.config.stage1_directory)
-            check_same_input(response, self)
-            self.config = dataclasses.replace(self.config, response=response.config)
-        elif self.config.response is not None:
-            response = self.config.response.build(pretrained=load)
-        else:
-            raise InputError(
-                "The segmenter wants the response of stage 1 as input; name the model directory "
-                "of a stage-1 network in `stage1_directory`."
-            )
-        return response.requires_grad_(False).eval()
+        response = build_response_input(
+            self, self.config.stage1_directory, self.config.response, load=load
+        )
+        self.config = dataclasses.replace(self.config, response=response.config)
+        return response
