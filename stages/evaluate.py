@@ -21,7 +21,7 @@ from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
 from tris.metrics.evaluator import Prediction, count_predictions, predict_split, to_line
 from tris.metrics.gather import gather_rows
-from tris.metrics.summary import compute_by_group, compute_metrics
+from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
 from tris.tracking.panels import save_gallery
 from tris.tracking.tables import final_table, generalized_table
@@ -51,7 +51,9 @@ def main() -> None:
         gallery = Gallery(index, split=split)
         for name, rows in evaluate_split(stage, index, gallery):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
-            results.setdefault(name, {})[split] = summarise(rows, expression_types(index))
+            results.setdefault(name, {})[split] = summarise(
+                rows, expression_types(index), names=REPORTED
+            )
         if stage.is_main and split == stage.config.data.evaluation_splits[0]:
             save_gallery(gallery.items(), stage.folders.run / "gallery")
             track(stage, results, split, gallery)
@@ -84,15 +86,6 @@ def track(stage: Stage, results: dict[str, dict[str, Any]], split: str, gallery:
             }
             tracker.log_metrics(figures, step)
         tracker.log_masks(gallery.items(), step=len(results))
-
-
-def summarise(rows: Rows, types: dict[int, str]) -> dict[str, Any]:
-    """Return the reported metrics of all expressions, and of each type."""
-    by_type = compute_by_group(rows, types)
-    return {
-        **_reported(compute_metrics(rows)),
-        "by_type": {kind: _reported(metrics) for kind, metrics in by_type.items()},
-    }
 
 
 def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tuple[str, Rows]]:
@@ -174,10 +167,6 @@ def load_response(stage: Stage) -> ResponseNet:
         InputError: If there is none.
     """
     return ResponseNet.from_pretrained(find_stage1(stage)).to(stage.accelerator.device)
-
-
-def _reported(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: metrics[name] for name in REPORTED if name in metrics}
 
 
 if __name__ == "__main__":

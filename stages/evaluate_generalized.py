@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from stages.setup import Stage
 from tris.data.index import Index, expression_types, open_index
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
-from tris.metrics.summary import compute_by_group, compute_metrics
+from tris.metrics.summary import summarise
 
 Rows = Int64[np.ndarray, "expr columns"]
 REPORTED = (
@@ -52,12 +52,4 @@ def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtoc
 
 def summarise_generalized(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
     """Return the metrics of all expressions, and of each type (single, multi, none)."""
-    by_type = compute_by_group(rows, expression_types(index), protocol=protocol)
-    return {
-        **_reported(compute_metrics(rows, protocol=protocol)),
-        "by_type": {kind: _reported(metrics) for kind, metrics in by_type.items()},
-    }
-
-
-def _reported(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: metrics[name] for name in REPORTED if name in metrics}
+    return summarise(rows, expression_types(index), names=REPORTED, protocol=protocol)

@@ -1,6 +1,7 @@
 """From rows to the numbers that are printed: the one door to all metrics on counts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,7 +15,7 @@ from tris.metrics.rows import column, merge_rows
 from tris.metrics.scoring import apply_protocol
 from tris.metrics.video import video_metrics
 
-__all__ = ["PROTOCOLS", "compute_by_group", "compute_metrics", "merge_rows"]
+__all__ = ["PROTOCOLS", "compute_by_group", "compute_metrics", "merge_rows", "summarise"]
 
 
 def compute_metrics(
@@ -53,3 +54,30 @@ def compute_by_group(
         name: compute_metrics(rows[indices], protocol=protocol)
         for name, indices in sorted(members.items())
     }
+
+
+def summarise(
+    rows: Int64[np.ndarray, "_ columns"],
+    types: Mapping[int, str],
+    *,
+    names: Collection[str],
+    protocol: ScoringProtocol = STANDARD,
+) -> dict[str, Any]:
+    """Return the named metrics of all expressions and, under ``by_type``, of each type.
+
+    Args:
+        rows: See `compute_metrics`.
+        types: Type by expression id.
+        names: Which metrics; those that the rows do not support are left out.
+        protocol: See `compute_metrics`.
+    """
+    by_type = compute_by_group(rows, types, protocol=protocol)
+    everything = compute_metrics(rows, protocol=protocol)
+    return {
+        **_pick(everything, names),
+        "by_type": {kind: _pick(metrics, names) for kind, metrics in by_type.items()},
+    }
+
+
+def _pick(metrics: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    return {name: metrics[name] for name in names if name in metrics}
