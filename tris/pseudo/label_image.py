@@ -55,7 +55,7 @@ def label_image(
             found = [label_referent(maps[0], image, config)]
         else:
             found = _compete(maps, image, contest.num_labelled, config)
-        for members, label in zip(contest.classes, found, strict=False):
+        for members, label in zip(contest.classes[: contest.num_labelled], found, strict=True):
             labels |= dict.fromkeys(members, label)
     return labels
 
