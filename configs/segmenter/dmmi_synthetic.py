@@ -39,6 +39,7 @@ def get_config() -> SegmenterExperiment[DmmiConfig]:
             encoder_learning_rate_scale=0.3,
             has_coordinate_input=True,
             has_response_input=True,
+            has_place_words=True,
         ),
         training=TrainingConfig(
             global_batch_size=16, steps=700, learning_rate=1e-3, precision="auto", num_workers=0,
@@ -62,5 +63,6 @@ def get_debug_config() -> DmmiConfig:
         class_weights=(1.0, 1.0),
         has_coordinate_input=True,
         has_response_input=True,
+        has_place_words=True,
         response=ResponseNetConfig(encoder=DEBUG_CLIP, input_spec=DEBUG_INPUT, dim=16),
     )

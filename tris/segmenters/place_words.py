@@ -95,6 +95,12 @@ class PlaceWords(nn.Module):
         return torch.cat([planes, products.flatten(1, 2)], dim=1)
 
 
+def build_place_words(words: nn.Module, word_channels: int) -> PlaceWords:
+    """Return place words for the vocabulary of a word encoder, whose first layer embeds tokens."""
+    tokens = next(module for module in words.modules() if isinstance(module, nn.Embedding))
+    return PlaceWords(tokens.num_embeddings, word_channels)
+
+
 def _make_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
     """Return a layer that keeps the spread of what a GELU lets through."""
     layer = nn.Linear(num_inputs, num_outputs)

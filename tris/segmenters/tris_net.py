@@ -10,17 +10,12 @@ from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.layers.pixel_word_attention import PixelWordAttention
 from tris.model_directory import ParameterGroup
-from tris.response.response_net import ResponseNet, ResponseNetConfig
+from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
-from tris.segmenters.hints import (
-    COORDINATE_CHANNELS,
-    RESPONSE_CHANNELS,
-    coordinate_planes,
-    response_hints,
-)
+from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.image_losses import image_losses
 from tris.segmenters.losses import binary_cross_entropy, required_targets
-from tris.segmenters.place_words import PlaceWords
+from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.stage_one import load_clip_source
@@ -96,7 +91,7 @@ class TrisNet(Segmenter):
         super().__init__()
         self.config = config
         self.encoder = self._build_encoder(load=load)
-        self.response = self._build_response(load=load)
+        self.response, self.config = build_response_input(self, self.config, load=load)
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(not name.startswith(EMBEDDING_ONLY))
         channels = self.encoder.visual_channels
@@ -104,12 +99,13 @@ class TrisNet(Segmenter):
             PixelWordAttention(width, self.encoder.word_dim, mask_padding=config.mask_padding)
             for width in channels[1:]
         )
-        num_words = self.encoder.clip.token_embedding.num_embeddings
         self.place_words = (
-            PlaceWords(num_words, self.encoder.word_dim) if config.has_place_words else None
+            build_place_words(self.encoder, self.encoder.word_dim)
+            if config.has_place_words
+            else None
         )
         self.decoder = PyramidDecoder(
-            channels, config.decoder_channels, hint_channels=self._count_hints()
+            channels, config.decoder_channels, hint_channels=self._hint_inputs.num_channels
         )
 
     @property
@@ -136,7 +132,7 @@ class TrisNet(Segmenter):
             finest,
             fused,
             image_index=batch.image_index,
-            hints=self._hints(batch, size=finest.shape[-2:]),
+            hints=self._hint_inputs.make(batch, size=finest.shape[-2:]),
         )
         masks = [resize(level, batch.images.shape[-2:])[:, 0] for level in logits]
         extras = {"deep_logits": torch.stack(masks[1:])} if masks[1:] else {}
@@ -189,25 +185,9 @@ class TrisNet(Segmenter):
             self.response.eval()
         return self
 
-    def _count_hints(self) -> int:
-        num_maps = RESPONSE_CHANNELS * (self.response is not None)
-        num_planes = 0 if self.place_words is None else self.place_words.num_channels(num_maps)
-        return num_maps + COORDINATE_CHANNELS * self.config.has_coordinate_input + num_planes
-
-    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor | None:
-        hints, maps = [], None
-        if self.response is not None:
-            with torch.no_grad():
-                response = self.response(batch)
-            maps = resize(response_hints(response.response_logits), size)
-            hints.append(maps)
-        if self.config.has_coordinate_input:
-            planes = coordinate_planes(size, like=batch.images)
-            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
-        if self.place_words is not None:
-            ids, mask = batch.token_ids, batch.token_mask
-            hints.append(self.place_words(ids, mask, size=size, maps=maps))
-        return torch.cat(hints, dim=1) if hints else None
+    @property
+    def _hint_inputs(self) -> HintInputs:
+        return HintInputs(self.response, self.config.has_coordinate_input, self.place_words)
 
     def _build_encoder(self, *, load: bool) -> ClipEncoder:
         if not (load and self.config.starts_from_stage1):
@@ -221,12 +201,3 @@ class TrisNet(Segmenter):
         )
         self.assets.update(source.assets)
         return source.clip
-
-    def _build_response(self, *, load: bool) -> ResponseNet | None:
-        if not self.config.has_response_input:
-            return None
-        response = build_response_input(
-            self, self.config.stage1_directory, self.config.response, load=load
-        )
-        self.config = dataclasses.replace(self.config, response=response.config)
-        return response

@@ -3,8 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from configs.segmenter import tris_synthetic_beyond
-from configs.segmenter.tris_synthetic import get_debug_config
+from configs.segmenter import (
+    dmmi_synthetic,
+    grser_synthetic,
+    haris_synthetic,
+    mabp_synthetic,
+    tris_synthetic_beyond,
+)
 from tris.batch import Batch
 from tris.segmenters.place_words import PlaceWords
 
@@ -87,13 +92,49 @@ def test_planes_of_a_sentence_do_not_depend_on_the_others(module):
     torch.testing.assert_close(module(IDS[1:], MASK[1:], size=SIZE), together[1:])
 
 
-def test_a_published_network_has_no_weight_more():
-    config = get_debug_config()
-    assert not config.has_place_words
-    names = set(config.build().state_dict())
-    with_words = set(dataclasses.replace(config, has_place_words=True).build().state_dict())
-    assert names < with_words
-    assert all(name.startswith("place_words.") for name in with_words - names)
+NETWORKS = {
+    "tris": (tris_synthetic_beyond, ("place_words.",)),
+    "dmmi": (dmmi_synthetic, ("place_words.",)),
+    "haris": (haris_synthetic, ("place_words.",)),
+    "mabp": (mabp_synthetic, ("hints.place_words.",)),
+    "grser": (grser_synthetic, ("place_words.",)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_without_place_words_a_network_has_no_weight_more(name):
+    module, prefixes = NETWORKS[name]
+    config = module.get_debug_config()
+    assert config.has_place_words
+    with_words = config.build().state_dict()
+    names = set(dataclasses.replace(config, has_place_words=False).build().state_dict())
+    added = set(with_words) - names
+    assert added
+    assert all(name.startswith(prefixes) for name in added)
+    assert not names - set(with_words)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_whose_text_encoder_tells_nothing_still_hears_one_word(name):
+    module, _ = NETWORKS[name]
+    torch.manual_seed(0)
+    config = dataclasses.replace(module.get_debug_config(), has_response_input=False)
+    network = config.build().eval()
+    own = [name for name, _ in network.named_parameters() if "place_words" in name]
+    for key, value in network.named_parameters():
+        if "token_embedding" in key and key not in own:
+            torch.nn.init.zeros_(value)
+    batch = make_crosses(num_images=3, seed=0)
+    ids = torch.nn.functional.pad(batch.token_ids, (0, 20))
+    ids = ids[:, : network.input_spec.tokenizer.context_length]
+    batch = batch._replace(token_ids=ids, token_mask=ids > 0)
+    other = batch._replace(token_ids=ids.where(ids != 10, 11))
+    with torch.inference_mode():
+        one, two = network(batch).mask_logits, network(other).mask_logits
+    said = (ids == 10).any(dim=1)
+    assert (one[said] - two[said]).abs().amax(dim=(1, 2)).min() > 1e-4
+    if not network.input_spec.group_size:
+        torch.testing.assert_close(one[~said], two[~said], atol=1e-5, rtol=1e-4)
 
 
 CORNERS = ((24, 2), (24, 46), (2, 24), (46, 24))

@@ -1,10 +1,8 @@
 """DMMI: vision and words refine each other in the encoder, and decode each other afterwards."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -12,7 +10,7 @@ from tris.batch import Batch, InputSpec, PhraseErasing, SegmenterOutput, Tokeniz
 from tris.encoders.staged import NUM_STAGES
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.model_directory import ParameterGroup
-from tris.response.response_net import ResponseNet, ResponseNetConfig
+from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.dmmi.attention import Pooling
 from tris.segmenters.dmmi.decoders import Decoded, MaskDecoder, PhraseDecoder
@@ -22,14 +20,9 @@ from tris.segmenters.dmmi.losses import (
     similarity_loss,
     weighted_cross_entropy,
 )
-from tris.segmenters.hints import (
-    COORDINATE_CHANNELS,
-    RESPONSE_CHANNELS,
-    coordinate_planes,
-    response_hints,
-)
+from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.losses import required_targets
-from tris.segmenters.pyramid_decoder import resize
+from tris.segmenters.place_words import build_place_words
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
 
@@ -70,6 +63,8 @@ class DmmiConfig:
         has_response_input: Whether the frozen response of stage 1 to the expression joins it, too
             (paper: no).
         response: Description of that stage-1 network; filled in from ``stage1_directory``.
+        has_place_words: Whether words get embeddings of their own, and become planes that join the
+            decoder's input (paper: no); see `PlaceWords`.
     """
 
     encoder: VisionLanguageConfig = field(default_factory=VisionLanguageConfig)
@@ -91,6 +86,7 @@ class DmmiConfig:
     has_coordinate_input: bool = False
     has_response_input: bool = False
     response: ResponseNetConfig | None = None
+    has_place_words: bool = False
 
     def build(self, *, pretrained: bool = True) -> "Dmmi":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
@@ -114,8 +110,11 @@ class Dmmi(Segmenter):
         self.encoder, config = build_staged_encoder(config, load=load)
         self.config = config
         self.assets.update(self.encoder.assets)
-        self.response = self._build_response(load=load)
+        self.response, self.config = build_response_input(self, self.config, load=load)
         channels, dim = self.encoder.vision.channels, self.encoder.words.word_dim
+        self.place_words = (
+            build_place_words(self.encoder.words, dim) if config.has_place_words else None
+        )
         self.fusions = nn.ModuleList(
             StageFusion(
                 width,
@@ -138,8 +137,7 @@ class Dmmi(Segmenter):
             dim,
             dropout=config.dropout,
             has_summary=config.contrastive_weight > 0,
-            hint_channels=RESPONSE_CHANNELS * config.has_response_input
-            + COORDINATE_CHANNELS * config.has_coordinate_input,
+            hint_channels=self._hint_inputs.num_channels,
             **attention,
         )
         self.phrase_decoder = (
@@ -156,10 +154,10 @@ class Dmmi(Segmenter):
 
     def forward(self, batch: Batch) -> SegmenterOutput:
         """Return one mask per expression; an image passes the first stage once for all of them."""
-        words = self.encoder.words(batch.token_ids, batch.token_mask)
+        words = self._encode_words(batch.token_ids, batch.token_mask)
         pyramid, words = self._encode(batch, words)
         with_summary = self.training and self.word_summary is not None
-        hints = self._hints(batch, size=pyramid[2].shape[-2:])
+        hints = self._hint_inputs.make(batch, size=pyramid[2].shape[-2:])
         decoded = self.mask_decoder(pyramid, words, hints=hints, with_summary=with_summary)
         class_logits = functional.interpolate(
             decoded.class_logits, batch.images.shape[-2:], mode="bilinear", align_corners=True
@@ -226,6 +224,14 @@ class Dmmi(Segmenter):
             self.response.eval()
         return self
 
+    @property
+    def _hint_inputs(self) -> HintInputs:
+        return HintInputs(self.response, self.config.has_coordinate_input, self.place_words)
+
+    def _encode_words(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
+        words: Tensor = self.encoder.words(token_ids, token_mask)
+        return words if self.place_words is None else self.place_words.add_to(words, token_ids)
+
     def _encode(self, batch: Batch, words: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return what the decoder reads of the four stages, and the refined words."""
         vision, pyramid = self.encoder.vision, []
@@ -241,30 +247,11 @@ class Dmmi(Segmenter):
                 pyramid.append(features)
         return pyramid, words
 
-    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor | None:
-        hints = []
-        if self.response is not None:
-            with torch.no_grad():
-                logits = self.response(batch).response_logits
-            hints.append(resize(response_hints(logits), size))
-        if self.config.has_coordinate_input:
-            planes = coordinate_planes(size, like=batch.images)
-            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
-        return torch.cat(hints, dim=1) if hints else None
-
-    def _build_response(self, *, load: bool) -> ResponseNet | None:
-        config = self.config
-        if not config.has_response_input:
-            return None
-        response = build_response_input(self, config.stage1_directory, config.response, load=load)
-        self.config = dataclasses.replace(config, response=response.config)
-        return response
-
     def _language_extras(self, batch: Batch, decoded: Decoded, words: Tensor) -> dict[str, Tensor]:
         extras = {}
         if self.phrase_decoder is not None:
             ids = batch.token_ids if batch.erased_token_ids is None else batch.erased_token_ids
-            erased = self.encoder.words(ids, batch.token_mask)
+            erased = self._encode_words(ids, batch.token_mask)
             extras["recovered_words"] = self.phrase_decoder(erased, decoded.middle)
             extras["refined_words"] = words
         if self.word_summary is not None and decoded.summary is not None:

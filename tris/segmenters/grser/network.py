@@ -6,29 +6,23 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tris.batch import Batch, InputSpec, SegmenterOutput, TokenizerConfig
 from tris.data.tokens import build_tokenizer
-from tris.encoders.staged import WordEncoder
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.model_directory import ParameterGroup
-from tris.response.response_net import ResponseNet, ResponseNetConfig
+from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.grser.anti_expression import negate, prefix_tokens
 from tris.segmenters.grser.decoder import MaskPredictor, MergeBlock, TriphasicEmbedding
 from tris.segmenters.grser.hierarchizer import Ranking, Sides, find_groups
 from tris.segmenters.grser.losses import positive_cross_entropy, triplet_margin_loss
 from tris.segmenters.grser.queries import TriphasicQueries
-from tris.segmenters.hints import (
-    COORDINATE_CHANNELS,
-    RESPONSE_CHANNELS,
-    coordinate_planes,
-    response_hints,
-)
+from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.losses import required_targets
 from tris.segmenters.mabp.encoder import LanguageFusedEncoder
-from tris.segmenters.place_words import PlaceWords
+from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
@@ -127,16 +121,12 @@ class Grser(Segmenter):
         self._progress = 1.0
         self.words = encoder.words
         self.encoder = LanguageFusedEncoder(encoder.vision, encoder.words.word_dim)
-        self.response: ResponseNet | None = None
-        if config.has_response_input:
-            self.response = build_response_input(
-                self, config.stage1_directory, config.response, load=load
-            )
-            self.config = dataclasses.replace(self.config, response=self.response.config)
-        self.place_words: PlaceWords | None = None
-        if config.has_place_words:
-            tokens = find_token_embedding(self.words)
-            self.place_words = PlaceWords(tokens.num_embeddings, tokens.embedding_dim)
+        self.response, self.config = build_response_input(self, self.config, load=load)
+        self.place_words = (
+            build_place_words(self.words, encoder.words.word_dim)
+            if config.has_place_words
+            else None
+        )
         self._build_heads(encoder.vision.channels, encoder.words.word_dim)
 
     @property
@@ -157,7 +147,7 @@ class Grser(Segmenter):
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
-        hints = self._hints(batch, like=pyramid[0])
+        hints = self._hint_inputs.make(batch, size=pyramid[0].shape[-2:])
         features = self.neck(pyramid[3], pyramid[2], hints)
         members = find_groups(batch.group_index)
         triphasic = self._query(features, texts, members, batch, hints)
@@ -267,28 +257,13 @@ class Grser(Segmenter):
         margin = self.config.inference_margin
         return self.config.margin if margin is None else margin
 
-    def _hints(self, batch: Batch, *, like: Tensor) -> Tensor | None:
-        """Return what joins every step of the decoder, at the finest level's size."""
-        hints, maps, size = [], None, like.shape[-2:]
-        if self.response is not None:
-            with torch.no_grad():
-                response = self.response(batch)
-            maps = resize(response_hints(response.response_logits), size)
-            hints.append(maps)
-        if self.config.has_coordinate_input:
-            planes = coordinate_planes(size, like=batch.images)
-            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
-        if self.place_words is not None:
-            ids, mask = batch.token_ids, batch.token_mask
-            hints.append(self.place_words(ids, mask, size=size, maps=maps))
-        return torch.cat(hints, dim=1) if hints else None
+    @property
+    def _hint_inputs(self) -> HintInputs:
+        return HintInputs(self.response, self.config.has_coordinate_input, self.place_words)
 
     def _build_heads(self, channels: tuple[int, int, int, int], text_dim: int) -> None:
         config = self.config
-        num_maps = RESPONSE_CHANNELS * (self.response is not None)
-        hint_channels = num_maps + COORDINATE_CHANNELS * config.has_coordinate_input
-        if self.place_words is not None:
-            hint_channels += self.place_words.num_channels(num_maps)
+        hint_channels = self._hint_inputs.num_channels
         self.neck = MergeBlock(
             channels[3], channels[2], config.feature_channels, hint_channels=hint_channels
         )
@@ -347,11 +322,6 @@ def empty_masks(
     """Shift the logits of some masks until none is above 0; their peak stays where it is."""
     excess = logits.amax(dim=(1, 2), keepdim=True).relu() + 1
     return torch.where(is_empty[:, None, None], logits - excess, logits)
-
-
-def find_token_embedding(words: WordEncoder) -> nn.Embedding:
-    """Return a word encoder's first layer."""
-    return next(module for module in words.modules() if isinstance(module, nn.Embedding))
 
 
 def _pool(

@@ -60,6 +60,8 @@ class HarisConfig:
         pixel_weights: How words gather pixels: ``sum`` = by the transposed attention
             (equation 2); ``mean`` = the same weights, brought to a sum of one per word.
         has_coordinate_input: Whether x and y of each cell join the visual features (paper: no).
+        has_place_words: Whether words get embeddings of their own, and become planes that join the
+            first block's visual tokens (paper: no); see `PlaceWords`.
         focal_alpha: Weight of foreground pixels in the focal loss.
         focal_gamma: How little pixels count that are right already.
         focal_weight: Factor on the focal loss (equation 6: 1).
@@ -97,6 +99,7 @@ class HarisConfig:
     has_hierarchy: bool = True
     pixel_weights: Literal["sum", "mean"] = "sum"
     has_coordinate_input: bool = False
+    has_place_words: bool = False
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     focal_weight: float = 1.0

@@ -16,7 +16,6 @@ from tris.encoders.feature_cache import FeatureCache, as_stored
 from tris.encoders.sam import SamEncoder
 from tris.left_out import digest_of_state
 from tris.model_directory import ParameterGroup
-from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.haris.attention import (
     CrossAttentionBlock,
@@ -26,13 +25,10 @@ from tris.segmenters.haris.attention import (
 from tris.segmenters.haris.config import HarisConfig
 from tris.segmenters.haris.decoder import TokenMaskDecoder
 from tris.segmenters.haris.encoders import ClipImageTower, ClipTextTower
-from tris.segmenters.hints import (
-    COORDINATE_CHANNELS,
-    RESPONSE_CHANNELS,
-    coordinate_planes,
-    response_hints,
-)
+from tris.segmenters.hint_inputs import HintInputs
+from tris.segmenters.hints import COORDINATE_CHANNELS, coordinate_planes
 from tris.segmenters.losses import dice_loss, focal_loss, required_targets
+from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.stage_one import load_clip_source
@@ -59,13 +55,19 @@ class HarisNet(Segmenter):
         self.text_encoder = ClipTextTower(clip).requires_grad_(False)
         self.image_encoder = self._build_image_encoder(clip, load=load)
         self.image_encoder.requires_grad_(self.config.image_encoder_trainable)
-        self.response = self._build_response(load=load)
+        self.response, self.config = build_response_input(self, self.config, load=load)
+        self.place_words = (
+            build_place_words(self.text_encoder, self.text_encoder.word_dim)
+            if self.config.has_place_words
+            else None
+        )
         dim, channels = self.config.dim, self.image_encoder.channels
         self.levels = nn.ModuleList(
             LevelProjection(width, dim, has_coordinates=self.config.has_coordinate_input)
             for width in (channels if self.config.has_hierarchy else channels[-1:])
         )
-        self.hint = None if self.response is None else nn.Conv2d(RESPONSE_CHANNELS, dim, 1)
+        num_hints = self._hint_inputs.num_channels
+        self.hint = nn.Conv2d(num_hints, dim, 1) if num_hints else None
         self.blocks = nn.ModuleList(
             self._build_block(dim if number else self.text_encoder.word_dim)
             for number in range(NUM_BLOCKS)
@@ -93,11 +95,12 @@ class HarisNet(Segmenter):
         ]
         with torch.no_grad():
             words, sentence = self.text_encoder(batch.token_ids)
+        if self.place_words is not None:
+            words = self.place_words.add_to(words, batch.token_ids)
         visual, size = levels[0][batch.image_index], levels[0].shape[-2:]
-        if self.response is not None and self.hint is not None:
-            with torch.no_grad():
-                hints = response_hints(self.response(batch).response_logits)
-            visual = visual + self.hint(resize(hints, size))
+        hints = self._hint_inputs.make(batch, size=size)
+        if self.hint is not None:
+            visual = visual + self.hint(hints)
         for number, block in enumerate(self.blocks):
             tokens = visual.flatten(2).transpose(1, 2)
             tokens, words = block(tokens, words, sentence, batch.token_mask)
@@ -164,6 +167,11 @@ class HarisNet(Segmenter):
             self._feature_folder, self._caches = folder, {}
 
     @property
+    def _hint_inputs(self) -> HintInputs:
+        # Coordinates join every level (`LevelProjection`), not the hints.
+        return HintInputs(self.response, False, self.place_words)
+
+    @property
     def _multiple(self) -> int:
         return self.image_encoder.multiple
 
@@ -226,14 +234,6 @@ class HarisNet(Segmenter):
         return ClipImageTower(
             clip, levels=self.config.clip_levels, grid_level=self.config.clip_grid_level
         )
-
-    def _build_response(self, *, load: bool) -> ResponseNet | None:
-        config = self.config
-        if not config.has_response_input:
-            return None
-        response = build_response_input(self, config.stage1_directory, config.response, load=load)
-        self.config = dataclasses.replace(config, response=response.config)
-        return response
 
     def _build_block(self, word_dim: int) -> nn.Module:
         config = self.config

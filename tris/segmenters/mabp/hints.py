@@ -1,12 +1,11 @@
 """What joins the pixel decoder's input where encoders are small: no part of the paper."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tris.batch import Batch
 from tris.response.response_net import ResponseNet
-from tris.segmenters.hints import RESPONSE_CHANNELS, response_hints
+from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.place_words import PlaceWords
 from tris.segmenters.pyramid_decoder import resize
 
@@ -31,9 +30,7 @@ class Hints(nn.Module):
         super().__init__()
         self.response = response
         self.place_words = place_words
-        num_maps = RESPONSE_CHANNELS * (response is not None)
-        num_planes = 0 if place_words is None else place_words.num_channels(num_maps)
-        count = num_maps + num_planes
+        count = self._inputs.num_channels
         self.convolutions = nn.ModuleList(
             nn.Conv2d(count, width, 3, padding=1, bias=False)
             for width in (channels if count else ())
@@ -58,9 +55,9 @@ class Hints(nn.Module):
             pyramid: Finest first.
             batch: Images and sentences.
         """
-        if not self.convolutions:
+        hints = self._inputs.make(batch, size=pyramid[0].shape[-2:])
+        if hints is None:
             return pyramid
-        hints = self._hints(batch, size=pyramid[0].shape[-2:])
         return [
             features + convolution(resize(hints, features.shape[-2:]))
             for features, convolution in zip(pyramid, self.convolutions, strict=True)
@@ -73,14 +70,6 @@ class Hints(nn.Module):
             self.response.eval()
         return self
 
-    def _hints(self, batch: Batch, *, size: torch.Size) -> Tensor:
-        hints, maps = [], None
-        if self.response is not None:
-            with torch.no_grad():
-                logits = self.response(batch).response_logits
-            maps = resize(response_hints(logits), size)
-            hints.append(maps)
-        if self.place_words is not None:
-            ids, mask = batch.token_ids, batch.token_mask
-            hints.append(self.place_words(ids, mask, size=size, maps=maps))
-        return torch.cat(hints, dim=1)
+    @property
+    def _inputs(self) -> HintInputs:
+        return HintInputs(self.response, False, self.place_words)

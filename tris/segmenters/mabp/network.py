@@ -1,16 +1,14 @@
 """MABP: region queries that adapt to what a sentence names, and a branch that may say "nothing"."""
 
-import dataclasses
 from typing import cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.errors import InputError
 from tris.model_directory import ParameterGroup
-from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.losses import required_targets
 from tris.segmenters.mabp.config import MabpConfig
@@ -25,7 +23,7 @@ from tris.segmenters.mabp.losses import (
 )
 from tris.segmenters.mabp.parameters import parameter_groups
 from tris.segmenters.mabp.pixel_decoder import PixelDecoder
-from tris.segmenters.place_words import PlaceWords
+from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
@@ -56,7 +54,11 @@ class Mabp(Segmenter):
             word_dim=self.words.word_dim,
             num_tokens=self.input_spec.tokenizer.context_length,
         )
-        self.hints = Hints(self._build_response(load=load), self._build_place_words(), channels)
+        response, self.config = build_response_input(self, self.config, load=load)
+        place_words = (
+            build_place_words(self.words, self.words.word_dim) if config.has_place_words else None
+        )
+        self.hints = Hints(response, place_words, channels)
 
     @property
     def input_spec(self) -> InputSpec:
@@ -145,17 +147,3 @@ class Mabp(Segmenter):
         if self.config.no_target_rule == "any":
             return margins.amax(dim=0)
         return margins[0] if self.config.no_target_rule == "first" else margins[-1]
-
-    def _build_response(self, *, load: bool) -> ResponseNet | None:
-        config = self.config
-        if not config.has_response_input:
-            return None
-        response = build_response_input(self, config.stage1_directory, config.response, load=load)
-        self.config = dataclasses.replace(config, response=response.config)
-        return response
-
-    def _build_place_words(self) -> PlaceWords | None:
-        if not self.config.has_place_words:
-            return None
-        tokens = next(m for m in self.words.modules() if isinstance(m, nn.Embedding))
-        return PlaceWords(tokens.num_embeddings, self.words.word_dim)
