@@ -104,8 +104,8 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, float]:
 def run_stage(stage: str, folder: Path, settings: dict[str, str]) -> None:
     """Run a stage on one thread; its output goes beside the run."""
     command = [
-        sys.executable, f"stages/{stage}.py", "--config", "configs/synthetic.py", "--segmenter",
-        "configs/segmenter/tris_synthetic.py", "--run", str(folder.resolve()),
+        sys.executable, f"stages/{stage}.py", "--config", "configs/synthetic_tris.py",
+        "--segmenter", "configs/segmenter/tris_synthetic_tris.py", "--run", str(folder.resolve()),
         *(f"--{key}={value}" for key, value in settings.items()),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}

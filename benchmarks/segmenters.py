@@ -36,7 +36,7 @@ from tris.training.optim import build_optimizer
 from tris.training.settings import TrainingConfig
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "segmenter"
-NOT_OF_A_PAPER = ("_synthetic", "_synthetic_beyond", "_debug", "_refcoco_mini")
+NOT_OF_A_PAPER = ("_synthetic", "_debug", "_refcoco_mini")
 SMALLEST_VOCABULARY = 60
 GRANULE = 32
 """Scaled sides are multiples of it, pixels."""
@@ -77,7 +77,9 @@ def main(settings: Settings) -> None:
         print(json.dumps(measure(settings.one, settings)))
         return
     found = sorted(path.stem for path in CONFIG_FOLDER.glob("[!_]*.py"))
-    names = settings.configs or tuple(n for n in found if not n.endswith(NOT_OF_A_PAPER))
+    names = settings.configs or tuple(
+        n for n in found if not any(part in n for part in NOT_OF_A_PAPER)
+    )
     rows = []
     for name in names:
         print(name, file=sys.stderr, flush=True)

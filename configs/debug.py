@@ -8,7 +8,7 @@ Expected: nothing. 60 images and a few steps: losses fall, scores mean nothing.
 
 import dataclasses
 
-from configs import synthetic
+from configs import synthetic_tris
 from configs.segmenter import tris_debug
 from configs.segmenter.tris_debug import INPUT
 from tris.config import DataConfig, ExperimentConfig
@@ -22,7 +22,7 @@ TINY_CLIP = ClipConfig(architecture="tris-small", pretrained="", input_spec=INPU
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
     """Return the embedded recipe on few small images, a few steps of each stage."""
-    base = synthetic.get_config()
+    base = synthetic_tris.get_config()
     assert base.pretrain is not None
     replace = dataclasses.replace
     return replace(

@@ -10,7 +10,7 @@ Expected: nothing. The networks are small, start from random weights and see eac
 
 import dataclasses
 
-from configs import synthetic
+from configs import synthetic_tris
 from configs.segmenter import tris_refcoco_mini
 from tris.config import DataConfig, ExperimentConfig, LabelExperiment
 from tris.pseudo.label import LabelConfig
@@ -20,7 +20,7 @@ from tris.segmenters.tris_net import TrisNetConfig
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
     """Return the embedded recipe on official files, a few steps of each stage."""
-    base = synthetic.get_config()
+    base = synthetic_tris.get_config()
     assert base.pretrain is not None
     pretrain = dataclasses.replace(
         base.pretrain,

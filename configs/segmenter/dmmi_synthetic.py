@@ -12,7 +12,7 @@ Expected: val PointM 71.7, mean IoU 56.7, test 73.9, 56.9 (one seed).
 
 import dataclasses
 
-from configs.segmenter import tris_synthetic
+from configs.segmenter import tris_synthetic_tris
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
 from tris.batch import PhraseErasing
 from tris.config import SegmenterExperiment
@@ -21,7 +21,7 @@ from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.dmmi import DmmiConfig
 from tris.training.settings import TrainingConfig
 
-INPUT = dataclasses.replace(tris_synthetic.INPUT, erases_phrases=PhraseErasing())
+INPUT = dataclasses.replace(tris_synthetic_tris.INPUT, erases_phrases=PhraseErasing())
 
 
 def get_config() -> SegmenterExperiment[DmmiConfig]:

@@ -12,7 +12,7 @@ Expected: val PointM 76.7, mean IoU 62.9, test 77.6, 62.9 (one seed).
 """
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
-from configs.segmenter.tris_synthetic import INPUT
+from configs.segmenter.tris_synthetic_tris import INPUT
 from tris.config import SegmenterExperiment
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.haris import HarisConfig

@@ -13,7 +13,7 @@ Expected: nothing yet; not trained to the end so far.
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
 from configs.segmenter.mabp_grefcoco_unc import TINY_DECODER, TINY_PIXEL_DECODER
-from configs.segmenter.tris_synthetic import INPUT
+from configs.segmenter.tris_synthetic_tris import INPUT
 from tris.config import SegmenterExperiment
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.response.response_net import ResponseNetConfig

@@ -8,16 +8,16 @@ Expected: nothing; see configs/debug.py.
 
 import dataclasses
 
-from configs.segmenter import tris_synthetic
+from configs.segmenter import tris_synthetic_tris
 from tris.config import SegmenterExperiment
 from tris.segmenters.tris_net import TrisNetConfig
 
-INPUT = dataclasses.replace(tris_synthetic.INPUT, image_size=(64, 64))
+INPUT = dataclasses.replace(tris_synthetic_tris.INPUT, image_size=(64, 64))
 
 
 def get_config() -> SegmenterExperiment[TrisNetConfig]:
     """Return the embedded network on smaller images, with few channels and steps."""
-    base = tris_synthetic.get_config()
+    base = tris_synthetic_tris.get_config()
     return dataclasses.replace(
         base,
         network=dataclasses.replace(
@@ -32,4 +32,4 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
 
 def get_debug_config() -> TrisNetConfig:
     """Return a tiny network of the same class, for tests."""
-    return tris_synthetic.get_debug_config()
+    return tris_synthetic_tris.get_debug_config()

@@ -8,14 +8,14 @@ Expected: nothing; see configs/refcoco_mini.py.
 
 import dataclasses
 
-from configs.segmenter import tris_synthetic
+from configs.segmenter import tris_synthetic_tris
 from tris.config import SegmenterExperiment
 from tris.segmenters.tris_net import TrisNetConfig
 
 
 def get_config() -> SegmenterExperiment[TrisNetConfig]:
     """Return the embedded network with few steps."""
-    base = tris_synthetic.get_config()
+    base = tris_synthetic_tris.get_config()
     return dataclasses.replace(
         base, training=dataclasses.replace(base.training, steps=40, evaluate_every=20)
     )
@@ -23,4 +23,4 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
 
 def get_debug_config() -> TrisNetConfig:
     """Return a tiny network of the same class, for tests."""
-    return tris_synthetic.get_debug_config()
+    return tris_synthetic_tris.get_debug_config()

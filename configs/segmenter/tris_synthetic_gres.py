@@ -1,15 +1,15 @@
 """TRIS network on the embedded data set, also on composed sentences: several objects, or none.
 
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023);
-network and schedule are those of configs/segmenter/tris_synthetic.py.
+network and schedule are those of configs/segmenter/tris_synthetic_tris.py.
 Command: make stage1 stage2 CONFIG=synthetic_gres
-Cost: as configs/segmenter/tris_synthetic.py.
+Cost: as configs/segmenter/tris_synthetic_tris.py.
 Expected: nothing yet; not trained to the end so far.
 """
 
 import dataclasses
 
-from configs.segmenter import tris_synthetic
+from configs.segmenter import tris_synthetic_tris
 from tris.config import SegmenterExperiment
 from tris.data.compose import CompositionConfig
 from tris.segmenters.tris_net import TrisNetConfig
@@ -17,10 +17,10 @@ from tris.segmenters.tris_net import TrisNetConfig
 
 def get_config() -> SegmenterExperiment[TrisNetConfig]:
     """Return the experiment; the run fills in where stage 1 is."""
-    base = tris_synthetic.get_config()
+    base = tris_synthetic_tris.get_config()
     return dataclasses.replace(base, composition=CompositionConfig())
 
 
 def get_debug_config() -> TrisNetConfig:
     """Return a tiny network of the same class, for tests."""
-    return tris_synthetic.get_debug_config()
+    return tris_synthetic_tris.get_debug_config()

@@ -10,7 +10,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.segmenter.tris_synthetic_beyond import get_debug_config
+from configs.segmenter.tris_synthetic import get_debug_config
 from tris.batch import Batch, InputSpec, TokenizerConfig
 from tris.distributed import relative_share
 from tris.encoders.clip import ClipConfig

@@ -8,7 +8,7 @@ from configs.segmenter import (
     grser_synthetic,
     haris_synthetic,
     mabp_synthetic,
-    tris_synthetic_beyond,
+    tris_synthetic,
 )
 from tris.batch import Batch
 from tris.segmenters.place_words import PlaceWords
@@ -93,7 +93,7 @@ def test_planes_of_a_sentence_do_not_depend_on_the_others(module):
 
 
 NETWORKS = {
-    "tris": (tris_synthetic_beyond, ("place_words.",)),
+    "tris": (tris_synthetic, ("place_words.",)),
     "dmmi": (dmmi_synthetic, ("place_words.",)),
     "haris": (haris_synthetic, ("place_words.",)),
     "mabp": (mabp_synthetic, ("hints.place_words.",)),
@@ -163,7 +163,7 @@ def make_crosses(*, num_images: int, seed: int) -> Batch:
 
 def test_a_network_whose_text_encoder_tells_nothing_learns_sides():
     torch.manual_seed(0)
-    network = tris_synthetic_beyond.get_debug_config().build().train()
+    network = tris_synthetic.get_debug_config().build().train()
     same = torch.randn(1, 8, network.encoder.word_dim)
     network.encoder.encode_words = lambda ids: (same.expand(len(ids), -1, -1), None)
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
