@@ -109,7 +109,7 @@ def start_stage(
     Args:
         description: First line of the stage's help.
         training: Path of the `TrainingConfig` within the experiment ("response.training"); its
-            precision is used. None = fp32.
+            precision and its attention are used. None = fp32.
         switches: Names of the stage's own on/off options.
 
     Raises:
@@ -124,6 +124,8 @@ def start_stage(
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True)],
     )
+    # Named after GPUs, heard by the processor's fused kernel, too.
+    torch.backends.cuda.enable_flash_sdp(settings.attention != "plain")
     seed_everything(config.seed, process_index=accelerator.process_index)
     folders = Folders(arguments.run)
     if accelerator.is_main_process:

@@ -42,8 +42,8 @@ def get_config() -> SegmenterExperiment[DmmiConfig]:
             has_place_words=True,
         ),
         training=TrainingConfig(
-            global_batch_size=16, steps=700, learning_rate=1e-3, precision="auto", num_workers=0,
-            evaluate_every=350, select="last",
+            global_batch_size=16, steps=500, learning_rate=1e-3, precision="auto", num_workers=0,
+            attention="plain", evaluate_every=250, select="last",
         ),
         name="dmmi",
     )  # fmt: skip

@@ -39,8 +39,8 @@ def get_config() -> SegmenterExperiment[HarisConfig]:
             has_coordinate_input=True,
         ),
         training=TrainingConfig(
-            global_batch_size=32, steps=700, learning_rate=1e-3, warmup_steps=50,
-            clip_norm=1.0, precision="auto", num_workers=0, evaluate_every=350, select="last",
+            global_batch_size=32, steps=500, learning_rate=1e-3, warmup_steps=50,
+            clip_norm=1.0, precision="auto", num_workers=0, evaluate_every=250, select="last",
         ),
         name="haris",
     )  # fmt: skip

@@ -30,6 +30,9 @@ class TrainingConfig:
         gradient_accumulation: Passes per optimiser step; stage 1 then compares each image with
             the texts of one pass only.
         precision: ``auto`` = bf16 where the processor computes in it, else fp32.
+        attention: ``plain`` = matrix products where PyTorch would take its fused kernel: faster on
+            a processor where sentences and maps are short, but its memory grows with the square of
+            their length; None = PyTorch's choice.
         sync_batch_norm: Batch statistics over all processes (GPUs only).
         compile: `torch.compile` the network.
         ema_decay: Keep an exponential moving average of the weights and deliver that, or None.
@@ -58,6 +61,7 @@ class TrainingConfig:
     clip_norm: float | None = None
     gradient_accumulation: int = 1
     precision: Precision = "fp32"
+    attention: Literal["plain"] | None = None
     sync_batch_norm: bool = False
     compile: bool = False
     ema_decay: float | None = None
