@@ -69,6 +69,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     stage.say(count_parameters(network))
     spec = network.input_spec
     tokenizer = build_tokenizer(spec.tokenizer, assets=network.assets)
+    network.assets.update(tokenizer.assets)
     training_index = open_index(
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,

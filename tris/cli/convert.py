@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from tris.data.tokens import build_tokenizer
 from tris.errors import InputError, exits_cleanly
 from tris.model_directory import PretrainedModel
 from tris.segmenters.dmmi.released import BERT_PART, convert_dmmi
@@ -53,8 +54,19 @@ def main(arguments: list[str]) -> None:
     wanted = tyro.cli(ConvertArguments, args=arguments, prog="tris convert")
     parts = FURTHER_PARTS.get(wanted.source, ())
     network = CONVERTERS[wanted.source](read_checkpoint(wanted.file, *parts))
+    missing = add_tokenizer(network)
     network.save_pretrained(wanted.out)
-    print(f"{wanted.out}: a {type(network).__name__} from {wanted.file}.")
+    print(f"{wanted.out}: a {type(network).__name__} from {wanted.file}.{missing}")
+
+
+def add_tokenizer(network: PretrainedModel) -> str:
+    """Let a network carry its tokenizer; return what to say where that is not here."""
+    try:
+        tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+    except InputError as error:
+        return f" Its tokenizer is not in there and will be looked for again in use: {error}"
+    network.assets.update(tokenizer.assets)
+    return ""
 
 
 def read_checkpoint(path: Path, *parts: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from tris.errors import InputError
 
 TOKENIZER_FILE = "tokenizer.json"
 """Name of the trained tokenizer inside a model directory."""
+
+BERT_FILE = "bert_tokenizer.json"
+"""Name of BERT's tokenizer there, in the same form."""
 
 PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[START]", "[END]"
 
@@ -42,6 +45,8 @@ class Tokenizer:
         start_id: First token of every sentence.
         end_id: Last token; CLIP's text towers pool where the id is largest, so it is the largest.
         vocabulary_size: Ids are below it.
+        assets: Files, by name, that a model directory carries so that it needs no download; those
+            of the kinds ``clip`` and ``file`` come with a package and with stage 0.
     """
 
     config: TokenizerConfig
@@ -50,6 +55,7 @@ class Tokenizer:
     start_id: int
     end_id: int
     vocabulary_size: int
+    assets: Mapping[str, bytes] = field(default_factory=dict)
 
     def __call__(
         self, sentences: Sequence[str]
@@ -92,7 +98,8 @@ def build_tokenizer(
     Args:
         config: Which one.
         assets: Files of the model directory by name; kind ``file`` looks there first, under
-            ``config.path`` or, where that is empty, `TOKENIZER_FILE`.
+            ``config.path`` or, where that is empty, `TOKENIZER_FILE`, kind ``bert`` under
+            `BERT_FILE`.
 
     Raises:
         InputError: If the file or the hub's tokenizer cannot be had, or is no tokenizer.
@@ -105,7 +112,7 @@ def build_tokenizer(
     if config.kind == "clip":
         return _clip_tokenizer(config)
     if config.kind == "bert":
-        return _bert_tokenizer(config)
+        return _bert_tokenizer(config, assets or {})
     return _file_tokenizer(config, assets or {})
 
 
@@ -178,16 +185,20 @@ def _clip_tokenizer(config: TokenizerConfig) -> Tokenizer:
     )
 
 
-def _bert_tokenizer(config: TokenizerConfig) -> Tokenizer:
+def _bert_tokenizer(config: TokenizerConfig, assets: Mapping[str, bytes]) -> Tokenizer:
     from transformers import BertTokenizerFast  # here, because importing it takes seconds
 
     name = config.path or "bert-base-uncased"
-    try:
-        bert = BertTokenizerFast.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"There is no BERT tokenizer '{name}' here: give its folder or download it first."
-        ) from error
+    if BERT_FILE in assets:
+        carried = tokenizers.Tokenizer.from_str(_read_tokenizer(BERT_FILE, assets))
+        bert = BertTokenizerFast(tokenizer_object=carried)
+    else:
+        try:
+            bert = BertTokenizerFast.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"There is no BERT tokenizer '{name}' here: give its folder or download it first."
+            ) from error
     return Tokenizer(
         config,
         partial(bert.encode, add_special_tokens=False),
@@ -195,6 +206,7 @@ def _bert_tokenizer(config: TokenizerConfig) -> Tokenizer:
         start_id=bert.cls_token_id,
         end_id=bert.sep_token_id,
         vocabulary_size=len(bert),
+        assets={BERT_FILE: bert.backend_tokenizer.to_str().encode()},
     )
 
 

@@ -1,12 +1,20 @@
 import argparse
+import dataclasses
 import pickle
+import shutil
 import sys
 
 import pytest
 import torch
 
-from tris.cli.convert import main, read_checkpoint
+from configs.segmenter import dmmi_debug
+from configs.segmenter._debug import DEBUG_CLIP
+from tris.batch import TokenizerConfig
+from tris.cli.convert import add_tokenizer, main, read_checkpoint
+from tris.data.tokens import build_tokenizer
+from tris.encoders.vision_language import VisionLanguageConfig
 from tris.errors import InputError
+from tris.segmenters.contract import Segmenter
 
 
 def write(path, content):
@@ -72,6 +80,32 @@ def test_truncated_file_is_refused(tmp_path):
 def test_file_without_model_weights_is_refused(tmp_path):
     with pytest.raises(InputError, match="under 'model'"):
         read_checkpoint(write(tmp_path / "other.pth", {"state_dict": {"a": torch.ones(1)}}))
+
+
+def small_dmmi(vocabulary):
+    encoder = VisionLanguageConfig(vision="clip", words="clip", clip=DEBUG_CLIP)
+    config = dataclasses.replace(dmmi_debug.get_debug_config(), encoder=encoder)
+    tokenizer = TokenizerConfig(kind="bert", path=str(vocabulary), context_length=8)
+    spec = dataclasses.replace(config.input_spec, tokenizer=tokenizer)
+    return dataclasses.replace(config, input_spec=spec).build()
+
+
+def test_a_network_with_bert_carries_its_tokenizer(tmp_path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ndog")
+    network = small_dmmi(tmp_path / "bert")
+    assert add_tokenizer(network) == ""
+    network.save_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "bert")
+    loaded = Segmenter.from_pretrained(tmp_path / "model")
+    tokenizer = build_tokenizer(loaded.input_spec.tokenizer, assets=loaded.assets)
+    assert tokenizer(["dog"])[0].tolist() == [[2, 5, 3, 0, 0, 0, 0, 0]]
+
+
+def test_a_tokenizer_that_is_not_here_is_named(tmp_path):
+    said = add_tokenizer(small_dmmi(tmp_path / "absent"))
+    assert "absent" in said
+    assert "tokenizer is not in there" in said
 
 
 def test_command_says_one_sentence_and_leaves_nothing_behind(tmp_path, capsys, monkeypatch):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import open_clip
 import pytest
 import torch
@@ -137,6 +139,15 @@ class TestBert:
         ids, mask = bert(["Leftmost dog", "zebra"])
         assert ids.tolist() == [[2, 5, 6, 7, 3], [2, 1, 3, 0, 0]]
         assert mask.sum(dim=1).tolist() == [5, 3]
+
+    def test_a_model_directory_that_carries_it_needs_no_other_file(self, bert):
+        elsewhere = dataclasses.replace(bert.config, path="not/here")
+        carried = build_tokenizer(elsewhere, assets=dict(bert.assets))
+        sentences = ["Leftmost dog", "zebra", "", "dog dog dog dog"]
+        for one, other in zip(bert(sentences), carried(sentences), strict=True):
+            assert torch.equal(one, other)
+        assert carried.vocabulary_size == bert.vocabulary_size
+        assert carried.assets == bert.assets
 
     def test_a_missing_tokenizer_is_named(self, tmp_path):
         with pytest.raises(InputError, match="no BERT tokenizer"):
