@@ -23,6 +23,7 @@ REPORTED = (
     "precision_at_90",
     "adapted_mean_iou",
     "negative_recall",
+    "zero_sample_accuracy",
     "mean_iou",
     "overall_iou",
 )
@@ -34,15 +35,17 @@ def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtoc
     """Yield name, index and protocol of every such split that the run has.
 
     Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
-    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name.
+    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name. Ref-ZOM is scored as its paper
+    does, where only a mask without a pixel says "nothing here".
     """
     config, folders = stage.config, stage.folders
     area = config.evaluation.minimum_area
     gres = replace(PROTOCOLS["mabp"], minimum_area=area)
     groups = replace(PROTOCOLS["grser"], no_target_by="either", minimum_area=area)
     if config.data.dataset in DATASETS:
+        own = PROTOCOLS["refzom"] if config.data.dataset == "ref-zom" else gres
         for split in config.data.evaluation_splits:
-            yield f"gres_{split}", open_index(folders.index, split), gres
+            yield f"gres_{split}", open_index(folders.index, split), own
     if config.data.synthetic is not None and config.data.synthetic.gres is not None:
         for split in ("val", "testA"):
             yield f"gres_{split}", open_index(folders.index_gres, split), gres

@@ -156,7 +156,8 @@ class EvaluationConfig:
             ``segmenter_crf``; the peak stays the network's.
         refinement: That CRF; its fields about degenerate labels and competition are not read.
         minimum_area: Where sentences may mean nothing, a mask of fewer pixels says that nothing
-            fits (MABP: 50, of 480 x 480); so a network without such a head can say it, too.
+            fits (MABP: 50, of 480 x 480); so a network without such a head can say it, too. Ref-ZOM
+            is scored without this rule, as published.
     """
 
     crf: bool = False

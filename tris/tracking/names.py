@@ -26,6 +26,7 @@ GENERALIZED_METRICS = {
     "precision_at_90": "P@.9",
     "adapted_mean_iou": "ad. mIoU",
     "negative_recall": "R_neg",
+    "zero_sample_accuracy": "Acc",
 }
 """The same for splits in which sentences mean several objects or none."""
 

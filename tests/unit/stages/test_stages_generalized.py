@@ -1,0 +1,56 @@
+"""Which rules a data set with sentences about several objects, or none, is scored by."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from configs import debug
+from stages import evaluate_generalized
+from stages.evaluate_generalized import generalized_splits, summarise_generalized
+from stages.setup import Folders, Stage
+from tris.config import DataConfig
+from tris.metrics.protocols import PROTOCOLS
+from tris.metrics.rows import Counts
+from tris.tracking.tables import generalized_table
+
+
+def find_splits(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_generalized, "open_index", lambda folder, split: split)
+    data = DataConfig(dataset=dataset, evaluation_splits=("test",))
+    config = dataclasses.replace(debug.get_config(), data=data)
+    return list(generalized_splits(Stage(config, Folders(tmp_path), None, SimpleNamespace())))
+
+
+def refusal(number, area, *, is_said=False):
+    """A sentence about nothing, answered with a mask of so many pixels."""
+    counts = Counts(number, number, number, 1000, 0, area, area, 0, 1, int(is_said))
+    return np.array(counts, dtype=np.int64)
+
+
+def hit(number):
+    return np.array(Counts(number, number, number, 1000, 40, 80, 60, 60, 0, 0), dtype=np.int64)
+
+
+@pytest.mark.parametrize(("dataset", "rules"), [("ref-zom", "refzom"), ("grefcoco", "mabp")])
+def test_each_data_set_has_the_rules_of_its_paper(dataset, rules, tmp_path, monkeypatch):
+    ((name, index, protocol),) = find_splits(dataset, tmp_path, monkeypatch)
+    assert (name, index) == ("gres_test", "test")
+    assert protocol == PROTOCOLS[rules]
+
+
+def test_other_data_sets_have_no_such_splits(tmp_path, monkeypatch):
+    assert find_splits("refcoco", tmp_path, monkeypatch) == []
+
+
+def test_in_ref_zom_a_mask_of_one_pixel_is_no_refusal_and_the_table_says_so(tmp_path, monkeypatch):
+    ((_, _, protocol),) = find_splits("ref-zom", tmp_path, monkeypatch)
+    rows = np.stack([refusal(1, 0), refusal(2, 1), refusal(3, 30, is_said=True), hit(4)])
+    monkeypatch.setattr(evaluate_generalized, "expression_types", lambda index: {})
+    figures = summarise_generalized(rows, "test", protocol)
+    assert figures["zero_sample_accuracy"] == pytest.approx(1 / 3)
+    assert figures["mean_iou"] == 0.5
+    table = generalized_table({"segmenter": {"gres_test": figures}})
+    titles, cells = (line.split() for line in table.splitlines()[1:])
+    assert (titles[-1], cells[-1]) == ("Acc", "33.3")
