@@ -239,9 +239,7 @@ def make_batch(
         targets=(torch.rand(count, *size) > 0.8).to(torch.uint8),
     )
     if spec.erases_phrases is not None:
-        batch = batch._replace(
-            erased_token_ids=token_ids, has_phrase=torch.ones(count, dtype=torch.bool)
-        )
+        batch = batch._replace(erased_token_ids=token_ids)
     return Batch(*(each.to(device) if isinstance(each, torch.Tensor) else each for each in batch))
 
 

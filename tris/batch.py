@@ -102,7 +102,6 @@ class ExpressionSample(NamedTuple):
         negative_token_mask: Like ``token_mask``.
         erased_token_ids: ``token_ids`` with the padding id in place of one phrase; the same where
             the sentence has none. Belongs to the same ``token_mask``.
-        has_phrase: Whether a phrase was erased.
     """
 
     image: Float[Tensor, "3 height width"]
@@ -120,7 +119,6 @@ class ExpressionSample(NamedTuple):
     negative_token_ids: Int[Tensor, "negatives tokens"] | None = None
     negative_token_mask: Bool[Tensor, "negatives tokens"] | None = None
     erased_token_ids: Int[Tensor, "tokens"] | None = None
-    has_phrase: bool | None = None
 
 
 class Batch(NamedTuple):
@@ -143,7 +141,6 @@ class Batch(NamedTuple):
         negative_token_ids: K sentences per expression, or None.
         negative_token_mask: Like ``token_mask``, or None.
         erased_token_ids: ``token_ids`` without one phrase, or None.
-        has_phrase: Which expressions lost one, or None.
     """
 
     images: Float[Tensor, "images 3 height width"]
@@ -162,7 +159,6 @@ class Batch(NamedTuple):
     negative_token_ids: Int[Tensor, "expr negatives tokens"] | None = None
     negative_token_mask: Bool[Tensor, "expr negatives tokens"] | None = None
     erased_token_ids: Int[Tensor, "expr tokens"] | None = None
-    has_phrase: Bool[Tensor, "expr"] | None = None
 
 
 class PairResponses(NamedTuple):

@@ -46,7 +46,6 @@ def collate(samples: Sequence[ExpressionSample], *, share_images: bool = True) -
         negative_token_ids=_stack([sample.negative_token_ids for sample in samples]),
         negative_token_mask=_stack([sample.negative_token_mask for sample in samples]),
         erased_token_ids=_stack([sample.erased_token_ids for sample in samples]),
-        has_phrase=_stack_flags([sample.has_phrase for sample in samples]),
     )
 
 
@@ -69,7 +68,3 @@ def _stack(tensors: list[Tensor | None]) -> Tensor | None:
             "Either every sample of a batch has negatives (or an erased sentence) or none has."
         )
     return torch.stack(given)
-
-
-def _stack_flags(flags: list[bool | None]) -> Tensor | None:
-    return _stack([None if flag is None else torch.tensor(flag) for flag in flags])

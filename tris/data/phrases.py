@@ -44,10 +44,8 @@ class PhraseEraser:
         self.config, self._tokenizer, self._seed = config, tokenizer, seed
         self._known: dict[str, tuple[tuple[int, ...], ...]] = {}
 
-    def erase(
-        self, sentence: str, *, expression: int, epoch: int
-    ) -> tuple[Int[Tensor, "tokens"], bool]:
-        """Return the padded tokens without one phrase, and whether there was one.
+    def erase(self, sentence: str, *, expression: int, epoch: int) -> Int[Tensor, "tokens"]:
+        """Return the padded tokens without one phrase.
 
         The phrase's pieces become the padding id; their places stay, so the sentence's own mask
         fits. A sentence without a phrase, or whose phrases lie behind the last token, stays whole.
@@ -59,10 +57,10 @@ class PhraseEraser:
         """
         variants = self._variants(sentence)
         if not variants:
-            return self._tokenizer.pad([self._tokenizer.encode(sentence)])[0][0], False
+            return self._tokenizer.pad([self._tokenizer.encode(sentence)])[0][0]
         draw_of = 0 if self.config.choice == "once" else epoch
         number = draw("phrase", self._seed, draw_of, expression).integers(len(variants))
-        return torch.tensor(variants[number]), True
+        return torch.tensor(variants[number])
 
     def count(self, sentences: Iterable[str]) -> PhraseCount:
         """Return how many of the sentences have a phrase."""

@@ -164,8 +164,8 @@ class ExpressionDataset(Dataset[ExpressionSample]):
             for place in places
         ]
         return [
-            sample._replace(erased_token_ids=ids, has_phrase=has_phrase)
-            for sample, (ids, has_phrase) in zip(samples, erased, strict=True)
+            sample._replace(erased_token_ids=ids)
+            for sample, ids in zip(samples, erased, strict=True)
         ]
 
     def _add_negatives(
