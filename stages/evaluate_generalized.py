@@ -35,8 +35,8 @@ def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtoc
     """Yield name, index and protocol of every such split that the run has.
 
     Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
-    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name. Ref-ZOM is scored as its paper
-    does, where only a mask without a pixel says "nothing here".
+    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name. Ref-ZOM is scored as its
+    paper does, where only a mask without a pixel says "nothing here".
     """
     config, folders = stage.config, stage.folders
     area = config.evaluation.minimum_area
