@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from tris.batch import Batch
 from tris.cli.convert import CONVERTERS, main
 from tris.model_directory import PretrainedModel
-from tris.segmenters.released import released_key
 from tris.segmenters.tris_net import TrisNet
+from tris.segmenters.tris_net_released import released_key
 
 pytestmark = [pytest.mark.golden, pytest.mark.slow]
 

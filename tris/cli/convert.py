@@ -17,7 +17,7 @@ from tris.errors import InputError, exits_cleanly
 from tris.model_directory import PretrainedModel
 from tris.segmenters.dmmi.released import BERT_PART, convert_dmmi
 from tris.segmenters.mabp.released import convert_mabp
-from tris.segmenters.released import convert_stage_one, convert_stage_two
+from tris.segmenters.tris_net_released import convert_stage_one, convert_stage_two
 
 Source = Literal["tris-stage1", "tris-stage2", "dmmi", "mabp"]
 

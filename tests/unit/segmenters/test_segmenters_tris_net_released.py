@@ -3,8 +3,9 @@ import torch
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
 from tris.errors import InputError
-from tris.segmenters.released import convert_stage_two, load_released, released_key
+from tris.segmenters.released import load_released
 from tris.segmenters.tris_net import TrisNet, TrisNetConfig
+from tris.segmenters.tris_net_released import convert_stage_two, released_key
 
 
 def make_network(seed: int) -> TrisNet:
