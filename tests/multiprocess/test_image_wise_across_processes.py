@@ -10,8 +10,9 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from configs.segmenter import dmmi_debug, haris_debug, haris_synthetic
 from configs.segmenter.tris_synthetic import get_debug_config
-from tris.batch import Batch, InputSpec, TokenizerConfig
+from tris.batch import IGNORE_INDEX, Batch, InputSpec, TokenizerConfig
 from tris.distributed import relative_share
 from tris.encoders.clip import ClipConfig
 from tris.response.calibration import CalibrationConfig, Calibrator
@@ -25,6 +26,12 @@ IMAGE_INDEX = torch.tensor([0, 0, 0, 0, 1, 2, 2, 3])
 REFERENT_ID = torch.tensor([5, 5, 6, 7, 8, 9, 10, 11])
 FIRST_HALF = 5
 """Expressions of the first two images; the other two have three."""
+WITH_LANGUAGE = {
+    "dmmi": dmmi_debug.get_debug_config(),
+    "haris": haris_debug.get_debug_config(),
+    "haris, frozen": haris_synthetic.get_debug_config(),
+}
+"""Networks that are compared as they train, with the losses that exist only then."""
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
@@ -52,6 +59,25 @@ def make_batch() -> Batch:
         negative_token_ids=token_ids.flip(0)[:, None].repeat(1, 2, 1),
         negative_token_mask=(token_ids > 0)[:, None].repeat(1, 2, 1),
     )
+
+
+def make_language_batch() -> Batch:
+    """The same batch; one sentence means nothing, each lost a word, pixels are unknown."""
+    batch = make_batch()
+    targets = batch.targets.clone()
+    targets[2] = 0
+    targets[0, :40] = IGNORE_INDEX
+    targets[6, :, 9:30] = IGNORE_INDEX
+    erased = batch.token_ids.clone()
+    erased[:, 2] = 0
+    is_no_target = torch.arange(len(targets)) == 2
+    return batch._replace(targets=targets, erased_token_ids=erased, is_no_target=is_no_target)
+
+
+def batch_for(kind: str) -> Batch:
+    batch = make_language_batch() if kind in WITH_LANGUAGE else make_batch()
+    # Frozen maps are handed on in single precision, whatever comes in.
+    return batch._replace(images=batch.images.float()) if kind == "haris, frozen" else batch
 
 
 PER_IMAGE = ("images", "image_id", "original_size", "content_size")
@@ -91,6 +117,13 @@ def build(kind: str) -> NetworkWithLoss:
     if kind == "segmenter":
         network = dataclasses.replace(get_debug_config(), positive_weight=1.0).build()
         return NetworkWithLoss(network.double().eval(), segmenter_loss)
+    if kind in WITH_LANGUAGE:
+        network = dataclasses.replace(WITH_LANGUAGE[kind], dropout=0.0).build().train()
+        network = network if kind == "haris, frozen" else network.double()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()  # statistics of parts are `sync_batch_norm`'s affair
+        return NetworkWithLoss(network, segmenter_loss)
     network = ResponseNetConfig(encoder=CLIP, input_spec=SPEC, dim=16).build().double().eval()
     calibration = CalibrationConfig(encoder=CLIP, clamp_negatives=True)
     network.judge = [Calibrator(CLIP.build().double(), calibration)]
@@ -112,16 +145,25 @@ def work(rank: int, kind: str, port: int, out: str) -> None:
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     # In evaluation a segmenter's coarser heads are not used.
     model = DistributedDataParallel(build(kind), find_unused_parameters=True)
-    grads = gradients(model, take(make_batch(), rank))
+    grads = gradients(model, take(batch_for(kind), rank))
     if rank == 0:
         torch.save(grads, out)
     distributed.barrier()
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("response", 1e-5), ("segmenter", 1e-4)])
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [
+        ("response", 1e-5),
+        ("segmenter", 1e-4),
+        ("dmmi", 1e-4),
+        ("haris", 1e-4),
+        ("haris, frozen", 1e-3),
+    ],
+)
 def test_two_processes_have_the_gradients_of_one(kind, tolerance, tmp_path: Path):
-    alone = gradients(build(kind), make_batch())
+    alone = gradients(build(kind), batch_for(kind))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -134,3 +176,10 @@ def test_two_processes_have_the_gradients_of_one(kind, tolerance, tmp_path: Path
         # Biases in front of an instance norm have no gradient but rounding.
         scale = gradient.norm().clamp(min=1e-5)
         assert float((together[name] - gradient).norm() / scale) <= tolerance, name
+
+
+def test_dmmi_is_compared_with_its_language_losses():
+    network = build("dmmi").network
+    losses = network.loss(network(make_language_batch()), make_language_batch())
+    assert set(losses) == {"mask_loss", "similarity_loss", "contrastive_loss"}
+    assert all(loss > 0 for loss in losses.values())
