@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import safetensors
@@ -19,6 +21,8 @@ from tris.errors import InputError
 Encode = Callable[[Tensor], list[Tensor]]
 
 _SAMPLES_PER_SIDE = 32
+_NUM_READERS = 8
+"""Threads: disks, and more so those of a network, answer several questions at once."""
 
 
 def as_stored(maps: list[Tensor]) -> list[Tensor]:
@@ -70,16 +74,17 @@ class FeatureCache:
             InputError: If a file is damaged or cannot be written.
         """
         paths = self._paths(image_id, images)
-        found = [self._read(path, like=images) for path in paths]
+        with ThreadPoolExecutor(_NUM_READERS) as readers:
+            found = list(readers.map(partial(self._read, like=images), paths))
         missing = [row for row, maps in enumerate(found) if maps is None]
         if missing:
             made = [_to_half(each) for each in encode(images[missing])]
             for position, row in enumerate(missing):
                 own = [each[position] for each in made]
                 self._write(paths[row], own)
-                found[row] = own
+                found[row] = [each.float() for each in own]
         columns = zip(*(maps for maps in found if maps is not None), strict=True)
-        return [torch.stack([each.float() for each in column]) for column in columns]
+        return [torch.stack(column) for column in columns]
 
     def _paths(self, image_id: Tensor, images: Tensor) -> list[Path]:
         height, width = (max(1, side // _SAMPLES_PER_SIDE) for side in images.shape[-2:])
@@ -99,7 +104,8 @@ class FeatureCache:
             raise InputError(
                 f"The cached features {path} are damaged ({error}); remove {self.directory}."
             ) from error
-        return [maps[str(level)].to(like.device) for level in range(len(maps))]
+        # The file is mapped: it is read by what touches the numbers, so that must be done here.
+        return [maps[str(level)].to(like.device).float() for level in range(len(maps))]
 
     def _write(self, path: Path, maps: list[Tensor]) -> None:
         if not self.directory.is_dir():

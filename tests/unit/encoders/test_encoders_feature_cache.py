@@ -1,7 +1,9 @@
 import json
+import threading
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import multiprocessing
 
@@ -66,6 +68,21 @@ def test_another_encoder_does_not_read_these_maps(tmp_path):
     folders = list(tmp_path.iterdir())
     assert len(folders) == 2
     assert all(json.loads((f / "identity.json").read_text())["encoder"] == "abc" for f in folders)
+
+
+def test_the_files_of_a_batch_are_read_at_once_and_stay_in_order(tmp_path, monkeypatch):
+    images, cache = make_images(), make_cache(tmp_path)
+    cache.maps(IDS, images, Encoder())
+    everybody, load = threading.Barrier(3, timeout=60), safetensors.torch.load_file
+
+    def wait_for_the_others(path):
+        everybody.wait()
+        return load(path)
+
+    monkeypatch.setattr("safetensors.torch.load_file", wait_for_the_others)
+    order = torch.tensor([2, 0, 1])
+    read = cache.maps(IDS[order], images[order], Encoder())
+    assert same(read, as_stored(Encoder()(images[order])))
 
 
 def test_values_beyond_half_precision_are_kept_finite():

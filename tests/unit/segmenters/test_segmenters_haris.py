@@ -1,5 +1,10 @@
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -15,7 +20,9 @@ from tris.left_out import describe_left_out, stored_state
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.haris import HarisConfig
+from tris.segmenters.haris import network as haris_network
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 SAM, CLIP = haris_refcoco_unc.get_debug_config(), haris_synthetic.get_debug_config()
 
 
@@ -290,6 +297,12 @@ class TestCache:
         with pytest.raises(InputError, match="cannot be cached"):
             build(CLIP, cache_frozen_features=True, image_encoder_trainable=True)
 
+    @pytest.mark.slow
+    def test_weights_are_digested_outside_of_a_compiled_forward(self):
+        # In a process of its own: the shape checks that tests switch on cannot be compiled.
+        command = [sys.executable, __file__]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True)
+
 
 def test_padding_to_whole_cells_is_cut_off_again():
     network = build(SAM).eval()
@@ -303,3 +316,25 @@ def test_padding_to_whole_cells_is_cut_off_again():
 
 def test_the_debug_input_is_what_the_tests_feed():
     assert SAM.input_spec == DEBUG_INPUT
+
+
+def compile_with_cache():
+    was_compiling = []
+
+    def digest(state):
+        was_compiling.append(torch.compiler.is_compiling())
+        return "0"
+
+    haris_network.digest_of_state = digest
+    network = build(CLIP, cache_frozen_features=True).eval()
+    expected = network(make_batch()).mask_logits
+    with tempfile.TemporaryDirectory() as folder:
+        network.keep_features_in(Path(folder))
+        compiled = torch.compile(network, backend="eager")
+        for _ in range(2):
+            torch.testing.assert_close(compiled(make_batch()).mask_logits, expected)
+    assert was_compiling == [False]
+
+
+if __name__ == "__main__":
+    compile_with_cache()

@@ -180,11 +180,15 @@ class HarisNet(Segmenter):
         if self.config.image_encoder_trainable:
             maps = self._encode(batch.images)
         elif self._feature_folder is not None:
-            cache = self._cache(self._feature_folder, _precision(batch.images))
-            maps = cache.maps(batch.image_id, batch.images, self._encode)
+            maps = self._encode_once(batch, self._feature_folder)
         else:
             maps = as_stored(self._encode(batch.images))
         return maps[-len(self.levels) :]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # digests cannot be compiled
+    def _encode_once(self, batch: Batch, folder: Path) -> list[Tensor]:
+        cache = self._cache(folder, _precision(batch.images))
+        return cache.maps(batch.image_id, batch.images, self._encode)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         bottom, right = (-side % self._multiple for side in images.shape[-2:])
