@@ -16,6 +16,7 @@ from tris.cli.convert import CONVERTERS
 from tris.encoders.bert import BertConfig
 from tris.encoders.swin import SwinConfig
 from tris.encoders.vision_language import VisionLanguageConfig
+from tris.segmenters.dmmi.attention import RegionQuery
 from tris.segmenters.dmmi.released import released_key
 from tris.segmenters.mabp import MabpConfig
 from tris.segmenters.mabp.config import BERT_INPUT
@@ -67,12 +68,6 @@ def state(fill_rule):
 @pytest.fixture(scope="module")
 def network(state):
     return CONVERTERS["mabp"](state)
-
-
-@pytest.fixture(scope="module")
-def images(fill_rule):
-    """Maps of 22, 11, 6 and 3 cells a side: none is whole windows, one is odd."""
-    return torch.from_numpy(fill_rule.image(11, (2, 3, 88, 88)))
 
 
 @pytest.fixture(scope="module")
@@ -277,13 +272,39 @@ def test_words_equal_the_published_description_padding_included(network, state, 
 
 
 @torch.no_grad()
-def test_language_fused_stages_equal_the_published_description(network, state, sentences, images):
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    [
+        # Sides of no whole windows, some of them odd.
+        ((88, 88), [(22, 22), (11, 11), (6, 6), (3, 3)]),
+        ((64, 96), [(16, 24), (8, 12), (4, 6), (2, 3)]),
+        ((104, 56), [(26, 14), (13, 7), (7, 4), (4, 2)]),
+    ],
+)
+def test_language_fused_stages_equal_the_published_description(
+    network, state, sentences, fill_rule, size, cells
+):
+    images = torch.from_numpy(fill_rule.image(11, (2, 3, *size)))
     words, mask = network.words(*sentences), sentences[1]
     expected = Published(state).encode(images, words, mask)
     found = network.encoder(images, words, mask, image_index=torch.arange(2))
-    assert [each.shape[-1] for each in found] == [22, 11, 6, 3]
+    assert [tuple(each.shape[-2:]) for each in found] == cells
     for own, other in zip(found, expected, strict=True):
         torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("region", [1, 3, 5])
+def test_a_learned_region_query_is_what_dmmi_unfolds(region, fill_rule):
+    query = RegionQuery(16, region, "learned")
+    for name, weight in query.named_parameters():
+        weight.copy_(torch.from_numpy(fill_rule.value(f"region.{name}", tuple(weight.shape))))
+    features = torch.from_numpy(fill_rule.image(12, (2, 16, 5, 9)))
+    cells = F.instance_norm(F.conv2d(features, query.cell.weight, query.cell.bias))
+    regions = F.unfold(cells, region, padding=region // 2).transpose(1, 2)
+    gathered = F.linear(regions, query.gather.weight.flatten(1), query.gather.bias)
+    expected = F.instance_norm(gathered.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(query(features), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
