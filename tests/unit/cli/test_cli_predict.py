@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.segmenter import tris_refcoco_unc
+from configs.segmenter import dmmi_refcoco_unc, haris_refcoco_unc, tris_refcoco_unc
 from tris.batch import InputSpec, TokenizerConfig
 from tris.cli.inference import load_network, make_batch, predict
 from tris.cli.predict import main
@@ -36,9 +36,17 @@ GROUP_WISE = GrserConfig(
     embedding_channels=8,
     inference_margin=0.0,
 )
+SWIN_AND_BERT = VisionLanguageConfig(
+    swin=dmmi_refcoco_unc.DEBUG_SWIN,
+    bert=dataclasses.replace(dmmi_refcoco_unc.DEBUG_BERT, vocabulary_size=128),
+)
 NETWORKS = {
     "stage 1": ResponseNetConfig(encoder=CLIP, input_spec=SPEC, dim=16),
     "stage 2": TrisNetConfig(encoder=CLIP, input_spec=SPEC, decoder_channels=(8, 12, 16, 20)),
+    "DMMI": dataclasses.replace(
+        dmmi_refcoco_unc.get_debug_config(), encoder=SWIN_AND_BERT, input_spec=SPEC
+    ),
+    "HARIS": dataclasses.replace(haris_refcoco_unc.get_debug_config(), clip=CLIP, input_spec=SPEC),
 }
 
 
