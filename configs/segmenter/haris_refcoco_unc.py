@@ -3,14 +3,16 @@
 Paper: Zhang et al., "HARIS: Human-Like Attention for Reference Image Segmentation", section IV.B:
 Adam, 50 epochs, 1e-4, a tenth of it from the 30th epoch on, batch 16, at most 17 words, frozen SAM
 and CLIP. It names no size of either: ViT-H is the default of SAM's release, ViT-B/16 a common text
-tower (docs/fidelity.md).
-Command: make stage1 stage2 CONFIG=refcoco_unc SEGMENTER=haris DATA=... \
-    ARGS=--segmenter.network.cache-frozen-features
+tower (docs/fidelity.md). Its 25 words for RefCOCOg:
+    ARGS="--segmenter.network.input-spec.tokenizer.context-length 25"
+Command: make stage1 stage2 CONFIG=refcoco_unc SEGMENTER=haris DATA=...
 Cost: 10.7 M of 711.1 M parameters are trained; a forward is 6.0 TFLOPs, nearly all SAM's
 (benchmarks/segmenters.py --counts-only). The paper used four V100. Reckoned from the FLOPs at a
-sustained 40 TFLOP/s per GPU, not measured: 23 h on 4 GPUs, 12 h on 8; with cached features, where
-SAM sees each photograph once, an hour or two. Cached features take 23 MB per photograph,
-390 GB for the 16,994 of the training split; benchmarks/feature_cache.py measures what they save.
+sustained 40 TFLOP/s per GPU, not measured: 23 h on 4 GPUs, 12 h on 8. With
+--segmenter.network.cache-frozen-features SAM sees each photograph once. Its maps take 23 MB per
+photograph, 390 GB for the 16,994 of the training split, and are read again at every step: 42,404
+images x 50 epochs x 23 MB = 49 TB. Reckoned again: the cache pays only where it is read faster
+than about 0.6 GB/s (4 GPUs) or 1.2 GB/s (8); benchmarks/feature_cache.py measures what it saves.
 Expected, Table I, trained on annotated masks (the paper's "IoU"): RefCOCO val 76.17, testA 78.45,
 testB 71.37; RefCOCO+ 66.01, 71.92, 57.02; G-Ref val (U) 65.05, test (U) 66.60, val (G) 64.55.
 Ablations on RefCOCO val (Tables II, III): without hierarchy 71.75, without decoder 74.98, with
@@ -41,7 +43,7 @@ def get_config() -> SegmenterExperiment[HarisConfig]:
         network=HarisConfig(),
         training=TrainingConfig(
             global_batch_size=16, epochs=50.0, learning_rate=1e-4, weight_decay=0.0,
-            schedule="step", decay_at=(0.6,), precision="auto",
+            schedule="step", decay_at=(0.6,), precision="auto", sync_batch_norm=True,
         ),
         name="haris",
     )  # fmt: skip
