@@ -3,6 +3,9 @@
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023).
 Command: make stage1 stage2 CONFIG=refcoco_mini DATA=folder
     (folder holds refcoco/refs(unc).p, refcoco/instances.json and images/train2014/)
+    Sentences about no object, one or many, with ref-zom/refs(final).p and its instances.json:
+    make stage1 stage2 CONFIG=refcoco_mini SEGMENTER=dmmi DATA=folder \
+    ARGS='--data.dataset ref-zom --data.split-by final --data.evaluation-splits val test'
 Cost: about three minutes on two CPU cores.
 Expected: nothing. The networks are small, start from random weights and see each photograph a few
     times; scores mean nothing here.

@@ -31,8 +31,8 @@ ENVIRONMENT = {
 PATIENCE = 300.0
 
 
-def settings(run, *overrides, config=CONFIG):
-    return ["--config", str(config), "--segmenter", str(SEGMENTER), "--run", str(run), *overrides]
+def settings(run, *overrides, config=CONFIG, segmenter=SEGMENTER):
+    return ["--config", str(config), "--segmenter", str(segmenter), "--run", str(run), *overrides]
 
 
 def launch(stage, arguments, *, num_processes=1):
@@ -183,6 +183,11 @@ def weights_of():
         return (model / "model.safetensors").read_bytes()
 
     return read
+
+
+@pytest.fixture(scope="session")
+def repository():
+    return REPOSITORY
 
 
 @pytest.fixture(scope="session")
