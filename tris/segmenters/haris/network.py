@@ -188,7 +188,8 @@ class HarisNet(Segmenter):
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # digests cannot be compiled
     def _encode_once(self, batch: Batch, folder: Path) -> list[Tensor]:
         cache = self._cache(folder, _precision(batch.images))
-        return cache.maps(batch.image_id, batch.images, self._encode)
+        maps: list[Tensor] = cache.maps(batch.image_id, batch.images, self._encode)
+        return maps
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         bottom, right = (-side % self._multiple for side in images.shape[-2:])
