@@ -165,7 +165,10 @@ class Proximity:
         return f"{self.subject} next to the {self.landmark}"
 
     def find(self, objects: Sequence[SceneObject], *, is_strict: bool) -> set[int]:
-        """Strict: near, and clearly nearer than the others. Generous: not clearly farther."""
+        """Strict: near, and clearly nearer than the others. Generous: near, or not clearly farther.
+
+        Of two circles near a star either may be called next to it, however much nearer one is.
+        """
         anchor = self.landmark.find(objects)
         if anchor is None:
             return set()
@@ -176,7 +179,8 @@ class Proximity:
             if i != anchor and self.subject.fits(thing)
         }
         if not is_strict:
-            return {i for i, gap in gaps.items() if gap <= min(gaps.values()) + _MARGIN}
+            nearest = min(gaps.values(), default=0.0)
+            return {i for i, gap in gaps.items() if gap <= nearest + _MARGIN or gap < _NEAR}
         return {
             i
             for i, gap in gaps.items()

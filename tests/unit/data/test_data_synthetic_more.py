@@ -153,6 +153,13 @@ class TestHard:
         smaller = Proximity(Description(shape="circle"), Landmark(star, "smaller"))
         assert is_unambiguous(smaller, objects, 3)
 
+    @pytest.mark.parametrize(("x_of_other", "is_clear"), [(0.24, False), (0.14, True)])
+    def test_of_two_circles_near_a_star_neither_is_the_one_next_to_it(self, x_of_other, is_clear):
+        row = [thing("star", x=0.5, y=0.5), thing(x=0.67, y=0.5), thing(x=x_of_other, y=0.5)]
+        near = Proximity(Description(shape="circle"), Landmark(Description(shape="star")))
+        assert near.find(row, is_strict=True) == {1}
+        assert is_unambiguous(near, row, 1) == is_clear
+
     def test_stars_of_nearly_one_size_are_not_compared(self):
         objects = [
             thing("star", x=0.2, y=0.2, radius=0.09),
