@@ -4,7 +4,8 @@ Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2
 departures, each a switch: stage 1 learns from images with all their sentences instead of random
 pairs and without calibration; the maps of a referent are merged by how well they fit its sentences;
 the referents of an image share one CRF; stage 2 as in configs/segmenter/tris_synthetic.py. One
-object in five has no sentence. The merging was chosen on the validation split
+object of each image always has sentences, every other one has none with a chance of one in five:
+13 % of all objects are unnamed. The merging was chosen on the validation split
 (benchmarks/competing_labels.py). The paper's own recipe is configs/synthetic_tris.py.
 Command: make stage1 stage2
 Cost: docs/performance.md.

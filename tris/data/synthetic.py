@@ -57,7 +57,8 @@ class SyntheticConfig(SceneRules):
         expressions_per_object: Sentences per named object.
         position_share: Share of sentences that need a place word.
         relation_share: Share of sentences that name a second object.
-        unnamed_share: Chance that an object has no sentence; one per image always has.
+        unnamed_share: Chance that an object has no sentence. One object per image, drawn at random,
+            always has, so of all objects fewer are left without.
         gres: Also write splits with sentences about several objects and about none, and image
             groups, for scoring (see `tris.data.synthetic_gres`).
         hard: Harder scenes and sentences; their shares are then those of this field.
@@ -208,7 +209,7 @@ def _write_split(
         pixels = render(objects, coverage, rng, background=background)
         _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], _JPEG)
         (images / name).write_bytes(encoded.tobytes())
-        named = _choose_named(objects, config.unnamed_share, rng)
+        named = choose_named(objects, config.unnamed_share, rng)
         annotation_ids = []
         for number, (thing, mask) in enumerate(zip(objects, visible_masks(coverage), strict=True)):
             annotation_id = files.add_object(image_id, thing.shape, mask)
@@ -229,9 +230,10 @@ def streams(split: str, config: SyntheticConfig) -> Iterator[np.random.Generator
         yield np.random.default_rng([config.seed, number, image])
 
 
-def _choose_named(
+def choose_named(
     objects: tuple[SceneObject, ...], unnamed_share: float, rng: np.random.Generator
 ) -> set[int]:
+    """Return which objects of an image have sentences; one at least."""
     always = int(rng.integers(len(objects)))
     drawn = rng.random(len(objects)) >= unnamed_share
     return {i for i in range(len(objects)) if drawn[i] or i == always}

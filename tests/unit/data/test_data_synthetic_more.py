@@ -1,5 +1,6 @@
 import collections
 import hashlib
+import itertools
 import json
 import pickle
 
@@ -7,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import synthetic, synthetic_hard
 from tris.data.prepare.grefcoco import read_grefcoco
 from tris.data.prepare.grouped import read_grouped
-from tris.data.synthetic import SyntheticConfig, write_synthetic
+from tris.data.synthetic import SyntheticConfig, choose_named, streams, write_synthetic
 from tris.data.synthetic_gres import GresConfig
 from tris.data.synthetic_hard import Between, HardConfig, Landmark, Ordinal, Proximity
 from tris.data.synthetic_scenes import ALL_SHAPES, HARD, SceneObject, draw_coverage, sample_scene
@@ -24,7 +26,7 @@ GRES = SyntheticConfig(
 )
 HARD_SET = SyntheticConfig(
     num_train_images=60, num_val_images=6, num_test_images=6, max_objects=6, min_visible=0.5,
-    striped_share=0.5, unnamed_share=0.5, hard=HardConfig(),
+    striped_share=0.5, unnamed_share=0.67, hard=HardConfig(),
 )  # fmt: skip
 
 
@@ -177,10 +179,21 @@ class TestHard:
                     assert is_unambiguous(expression, objects, target), str(expression)
         assert min(writer.counts.values()) > 20
 
-    def test_half_of_the_objects_are_unnamed_and_types_are_kept(self, hard_folder):
+    @pytest.mark.parametrize(
+        ("config", "unnamed"), [(synthetic_hard.HARD_SCENES, 0.5), (synthetic.SCENES, 0.13)]
+    )
+    def test_as_many_objects_are_unnamed_as_the_configs_say(self, config, unnamed):
+        named = count = 0
+        for rng in itertools.islice(streams("train", config), 400):
+            objects, _ = sample_scene(config, rng, config.palette)
+            named += len(choose_named(objects, config.unnamed_share, rng))
+            count += len(objects)
+        assert 1 - named / count == pytest.approx(unnamed, abs=0.03)
+
+    def test_some_objects_are_unnamed_and_types_are_kept(self, hard_folder):
         refs = pickle.loads((hard_folder / "refcoco" / "refs(unc).p").read_bytes())  # noqa: S301
         instances = json.loads((hard_folder / "refcoco" / "instances.json").read_text())
-        assert 0.5 < len(refs) / len(instances["annotations"]) < 0.8
+        assert 0.4 < len(refs) / len(instances["annotations"]) < 0.6
         types = collections.Counter(s["type"] for ref in refs for s in ref["sentences"])
         assert set(types) == set(HardConfig().shares)
         assert {each["name"] for each in instances["categories"]} == set(ALL_SHAPES)
