@@ -12,8 +12,9 @@ masks. Every sentence with a side in it is read twice, as it is and with the sid
   the middle between the two objects to the other; mirrored: how many put it into the mirror object.
 
 The mirror object of "star on the left" is the image's referent farthest to the right of that star
-of which the remaining words ("star") are said, too; relations ("left of", "above") have none. Words
-that mean no side ("right behind") are told by the rule of `tris.data.mirror`.
+of which the remaining words ("star") are said, too, before any relation: "circle below the star" is
+said of no star. Relations ("left of", "above") have no mirror object. Words that mean no side
+("right behind") are told by the rule of `tris.data.mirror`.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from tris.segmenters.contract import Segmenter
 
 HORIZONTAL = {"left": "right", "leftmost": "rightmost"}
 VERTICAL = {"top": "bottom", "topmost": "lowest", "upper": "lower", "above": "below"}
+RELATIONS = (("left", "of"), ("right", "of"), ("above",), ("below",), ("between",), ("next", "to"))
 GENERIC = {"thing", "object", "one", "the", "a", "an", "of", "in", "on", "at", "to", "side"}
 
 
@@ -110,10 +112,21 @@ def find_mirror(swap: Swap, own: Referent, others: list[Referent]) -> Referent |
     fitting = [
         other
         for other in others
-        if content <= {word for each in other.sentences for word in normalize(each).split()}
+        if content <= {word for each in other.sentences for word in words_of_itself(each)}
         and center(other)[swap.axis] * swap.sign > start
     ]
     return max(fitting, key=lambda each: center(each)[swap.axis] * swap.sign, default=None)
+
+
+def words_of_itself(sentence: str) -> list[str]:
+    """Return the words before the first relation: those behind it are of another object."""
+    words = normalize(sentence).split()
+    ends = (
+        place
+        for place in range(len(words))
+        if any(tuple(words[place : place + len(each)]) == each for each in RELATIONS)
+    )
+    return words[: next(ends, len(words))]
 
 
 def center(referent: Referent) -> tuple[float, float]:

@@ -55,6 +55,21 @@ def test_the_mirror_object_is_the_farthest_of_the_kind_on_the_other_side():
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "star below the square", "star left of a square", "star right of the square",
+        "star above the square", "star next to the larger square",
+        "star between the ring and the square",
+    ],
+)  # fmt: skip
+def test_a_landmark_does_not_make_an_object_the_mirror_object(said):
+    swap, own = find_swap("rightmost square"), make_referent(15, 5, "rightmost square")
+    assert find_mirror(swap, own, [make_referent(1, 5, said)]) is None
+    square = make_referent(6, 5, said, "square next to the star")
+    assert find_mirror(swap, own, [make_referent(1, 5, said), square]) is square
+
+
+@pytest.mark.parametrize(
     ("before", "after", "crossed", "is_in_mirror"),
     [
         ((3, 5), (16, 6), True, True),
