@@ -88,7 +88,8 @@ class TrainingBatches:
             composer: What makes sentences about several objects and none of single ones.
 
         Raises:
-            InputError: If the global batch cannot be shared evenly.
+            InputError: If the global batch cannot be shared evenly, or a group-wise network is to
+                be given batches that are not groups.
         """
         passes = config.gradient_accumulation
         if config.global_batch_size % passes:
@@ -98,6 +99,7 @@ class TrainingBatches:
             )
         self.plan: BatchPlan | GroupPlan
         if dataset.spec.group_size:
+            _check_group_settings(config)
             self.plan = make_group_plan(
                 stage, dataset, batch_size=config.global_batch_size // passes, composer=composer
             )
@@ -138,6 +140,15 @@ class TrainingBatches:
             self.plan.start_at(epoch, within)
             yield from self._loader
             epoch, within = epoch + 1, 0
+
+
+def _check_group_settings(config: TrainingConfig) -> None:
+    if config.sampling != "referents" or config.flip_probability:
+        raise InputError(
+            "A group-wise segmenter is trained on groups of photographs that come as they are, but "
+            f"sampling is {config.sampling!r} and flip_probability {config.flip_probability}: "
+            "leave both out of its training."
+        )
 
 
 def evaluation_loader(

@@ -13,6 +13,7 @@ from stages.setup import Folders, Stage
 from tris.data.groups import GroupPlan
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
+from tris.errors import InputError
 
 
 def make_stage(run, *, rank=0, count=1):
@@ -40,8 +41,9 @@ def dataset(tmp_path_factory):
     return make_dataset(stage, index, spec, tokenizer)
 
 
-def training_batches(dataset, *, rank=0, count=1):
-    config = dataclasses.replace(grser_debug.get_config().training, global_batch_size=8)
+def training_batches(dataset, *, rank=0, count=1, **changes):
+    training = grser_debug.get_config().training
+    config = dataclasses.replace(training, global_batch_size=8, **changes)
     stage = make_stage(dataset.index.directory.parent, rank=rank, count=count)
     return TrainingBatches(stage, dataset, config)
 
@@ -69,6 +71,12 @@ def test_two_processes_see_the_batch_of_one_and_a_resumed_run_goes_on(dataset):
     parts = [take(training_batches(dataset, rank=rank, count=2), 0, 3) for rank in (0, 1)]
     assert [one + other for one, other in zip(*parts, strict=True)] == whole[:3]
     assert take(alone, num_steps - 1, 3) == whole[num_steps - 1 :]
+
+
+@pytest.mark.parametrize("changes", [{"sampling": "images"}, {"flip_probability": 0.5}])
+def test_settings_that_groups_know_nothing_of_are_refused(dataset, changes):
+    with pytest.raises(InputError, match="leave both out"):
+        training_batches(dataset, **changes)
 
 
 def test_evaluation_gives_every_expression_to_one_process(dataset):
