@@ -29,6 +29,7 @@ PROMPT = CLASSIFICATION | {"response.network.prompt": "both"}
 FULL = PROMPT | {
     "response.calibration.positive-weight": "0.1",
     "response.calibration.negative-weight": "0.2",
+    "response.calibration.num-negatives": "3",
 }
 ROWS: dict[str, dict[str, str]] = {
     "classification": CLASSIFICATION,
