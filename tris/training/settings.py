@@ -28,7 +28,9 @@ class TrainingConfig:
         warmup_steps: Linear rise from 0.
         clip_norm: Largest gradient norm, or None.
         gradient_accumulation: Passes per optimiser step; stage 1 then compares each image with
-            the texts of one pass only.
+            the texts of one pass only. All passes weigh alike, whatever they hold: with
+            ``sampling="images"`` and unequal numbers of sentences, a mean over sentences is not
+            exactly that of a single pass (parts of one pass on several processes are weighed).
         precision: ``auto`` = bf16 where the processor computes in it, else fp32.
         attention: ``plain`` = matrix products where PyTorch would take its fused kernel: faster on
             a processor where sentences and maps are short, but its memory grows with the square of
