@@ -25,7 +25,7 @@ from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
 from tris.model_directory import PretrainedModel
-from tris.pseudo.contest import Contest
+from tris.pseudo.contest import Contest, contests_for
 from tris.pseudo.label import LabelConfig
 from tris.pseudo.manifest import LabelSettings, Manifest
 from tris.pseudo.pool import ImageTask, LabelPool
@@ -140,12 +140,12 @@ def image_tasks(
     )
     for image in labelling.make_maps(numbered):
         wanted = keys_of(labelling.index, (each.referent for each in image.chosen)) - done
-        contests = [
-            contest for contest in image.contests
-            if any(key_of(labelling.index, image.chosen[p].referent) in wanted
-                   for p in contest.labelled)
-        ]  # fmt: skip
-        if contests:
+        places = [
+            place
+            for place, each in enumerate(image.chosen)
+            if key_of(labelling.index, each.referent) in wanted
+        ]
+        if contests := contests_for(image.contests, places):
             yield to_task(image, contests, labelling.index)
 
 

@@ -3,6 +3,7 @@
 Imports neither torch nor pyarrow, for the workers of `tris.pseudo.pool`.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,13 +79,32 @@ class Contest(NamedTuple):
         classes: Per class the referents that it stands for (their places in the image); several
             are the same object, and their maps are averaged.
         num_labelled: The members of so many classes, from the first, take their labels from here;
-            the others only compete.
+            the others only compete, and keep what they win in the contest that labels them.
+        apart: Classes of contests of their own that have nothing in common with the one labelled
+            here though they cannot compete in it, since they share objects with its other classes.
     """
 
     classes: tuple[tuple[int, ...], ...]
     num_labelled: int
+    apart: tuple[tuple[int, ...], ...] = ()
 
     @property
     def labelled(self) -> tuple[int, ...]:
         """Places of the referents that take their labels from here."""
         return tuple(place for members in self.classes[: self.num_labelled] for place in members)
+
+    @property
+    def involved(self) -> frozenset[int]:
+        """Places of all referents whose pixels the labels from here depend on."""
+        return frozenset(place for members in (*self.classes, *self.apart) for place in members)
+
+
+def contests_for(contests: Sequence[Contest], wanted: Collection[int]) -> list[Contest]:
+    """Return the contests of an image that it takes to label some of its referents."""
+    involved = set(wanted)
+    while True:
+        needed = [contest for contest in contests if not involved.isdisjoint(contest.labelled)]
+        more = involved.union(*(contest.involved for contest in needed))
+        if more == involved:
+            return needed
+        involved = more

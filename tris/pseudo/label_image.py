@@ -17,12 +17,16 @@ from tris.pseudo.label import (
     LabelConfig,
     PseudoLabel,
     judge_label,
-    label_referent,
+    make_label,
     normalise_map,
     resize_image,
     resize_map,
     working_size,
 )
+
+Label = UInt8[np.ndarray, "height width"]
+Claims = dict[tuple[int, ...], Label]
+"""What each class is labelled, before the rule for degenerate labels; by its members."""
 
 
 def label_image(
@@ -34,13 +38,17 @@ def label_image(
     """Return the label of every referent that the contests label, by its place.
 
     A contest of one class is labelled as `label_referent` does, whatever the config says of
-    competition. The labels of different classes of one contest never overlap.
+    competition. The labels of different classes of one contest never overlap, nor do those of
+    referents that only compete in it, or are apart from it, with those that it labels: the former
+    keep what they won where they were labelled, and of two that are apart the one whose map is
+    higher takes a pixel that both claim.
 
     Args:
         response_logits: One map per referent of the image, before any activation; each covers the
             whole photograph.
         image: The photograph, RGB, original pixels.
-        contests: Who competes with whom.
+        contests: Who competes with whom; all that bear on each other come together
+            (`tris.pseudo.contest.contests_for`).
         config: Normalisation, refiner, rule, competition.
 
     Raises:
@@ -48,15 +56,19 @@ def label_image(
     """
     if not np.isfinite(response_logits).all():
         raise InputError("A response map holds values that are not finite; check the network.")
-    labels: dict[int, PseudoLabel] = {}
+    claims: Claims = {}
     for contest in contests:
-        maps = np.stack([response_logits[list(m)].mean(axis=0) for m in contest.classes])
+        maps = np.stack([_merge(response_logits, members) for members in contest.classes])
         if len(contest.classes) == 1:
-            found = [label_referent(maps[0], image, config)]
+            found = [make_label(maps[0], image, config)]
         else:
             found = _compete(maps, image, contest.num_labelled, config)
-        for members, label in zip(contest.classes[: contest.num_labelled], found, strict=True):
-            labels |= dict.fromkeys(members, label)
+        claims |= zip(contest.classes[: contest.num_labelled], found, strict=True)
+    claims = _leave_to_winners(claims, contests)
+    claims = _separate(claims, contests, response_logits, config)
+    labels: dict[int, PseudoLabel] = {}
+    for members, claim in claims.items():
+        labels |= dict.fromkeys(members, judge_label(claim, config))
     return labels
 
 
@@ -103,7 +115,7 @@ def _compete(
     image: UInt8[np.ndarray, "height width 3"],
     num_labelled: int,
     config: LabelConfig,
-) -> list[PseudoLabel]:
+) -> list[Label]:
     probabilities = class_probabilities(maps, image, config)
     winner = probabilities.argmax(axis=0)
     is_unsure = probabilities.max(axis=0) < config.competing.smallest_confidence
@@ -111,8 +123,51 @@ def _compete(
     for number in range(1, num_labelled + 1):
         label = (winner == number).astype(np.uint8)
         label[is_unsure] = IGNORE
-        labels.append(judge_label(label, config))
+        labels.append(label)
     return labels
+
+
+def _leave_to_winners(claims: Claims, contests: Sequence[Contest]) -> Claims:
+    """Take from each class what others, that only compete with it here, won where they belong."""
+    left = dict(claims)
+    for contest in contests:
+        for members in contest.classes[: contest.num_labelled]:
+            for other in contest.classes[contest.num_labelled :]:
+                if other in claims:
+                    left[members] = np.where(claims[other] == 1, np.uint8(0), left[members])
+    return left
+
+
+def _separate(
+    claims: Claims,
+    contests: Sequence[Contest],
+    response_logits: Float[np.ndarray, "referents h w"],
+    config: LabelConfig,
+) -> Claims:
+    """Give pixels that two classes claim that are apart to the one whose map is higher there."""
+    left = dict(claims)
+    for contest in contests:
+        for own in contest.classes[: contest.num_labelled] if contest.apart else ():
+            for other in contest.apart:
+                if other not in claims:
+                    continue
+                ours, theirs = (
+                    normalise_map(
+                        resize_map(_merge(response_logits, members), claims[own].shape),
+                        config.normalisation,
+                    )
+                    for members in (own, other)
+                )
+                is_theirs = (theirs > ours) | ((theirs == ours) & (other < own))
+                left[own] = np.where((claims[other] == 1) & is_theirs, np.uint8(0), left[own])
+    return left
+
+
+def _merge(
+    response_logits: Float[np.ndarray, "referents h w"], members: Sequence[int]
+) -> Float[np.ndarray, "h w"]:
+    merged: np.ndarray = response_logits[list(members)].mean(axis=0)
+    return merged
 
 
 def _negative_log_softmax(

@@ -11,7 +11,8 @@ sentences of their own. Such referents must not take pixels from each other. The
 
 The same object is one class of the common CRF, whose pixels every referent of it keeps. A referent
 of several objects (a composite) is no class of the common CRF, whose classes are therefore disjoint
-objects; it has a CRF of its own against those that share nothing with it.
+objects; it has a CRF of its own against those that share nothing with it, and these keep what they
+win in the common one (`tris.pseudo.label_image`).
 """
 
 from collections.abc import Sequence
@@ -117,7 +118,12 @@ def plan_contests(kinship: Kinship) -> tuple[Contest, ...]:
     contests = [Contest(tuple(simple), len(simple))] if simple else []
     for group in composite:
         others = [each for each in simple if not kinship.shares[np.ix_(group, each)].any()]
-        contests.append(Contest((group, *others), 1))
+        apart = [
+            each
+            for each in composite
+            if each != group and not kinship.shares[np.ix_(group, each)].any()
+        ]
+        contests.append(Contest((group, *others), 1, tuple(apart)))
     return (*contests, *(Contest((group,), 1) for group in alone))
 
 

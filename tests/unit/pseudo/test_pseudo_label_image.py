@@ -5,18 +5,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tris.data.referent import Referent
 from tris.errors import InputError
-from tris.pseudo.contest import CompetitionConfig, Contest
+from tris.pseudo.contest import CompetitionConfig, Contest, contests_for
 from tris.pseudo.crf import refine_with_crf
 from tris.pseudo.label import (
     EMBEDDED_LABELS,
     LabelConfig,
+    judge_label,
     label_referent,
     normalise_map,
     resize_map,
 )
 from tris.pseudo.label_image import class_probabilities, label_image
 from tris.pseudo.pool import ImageTask, LabelPool
+from tris.pseudo.rivals import find_kinship, plan_contests
 
 COMPETING = replace(EMBEDDED_LABELS, competition="image", degenerate="keep")
 PLAIN = replace(COMPETING, refiner="threshold")
@@ -94,17 +97,80 @@ def test_a_composite_keeps_its_parts_pixels_and_takes_none_of_a_strangers():
     np.testing.assert_array_equal(labels[2].label, [[0, 0, 1]] * 4)
 
 
+def test_a_composite_leaves_a_stranger_what_it_wins_without_the_composite():
+    labels = label_image(
+        maps_of([-4.0], [2.0], [1.0]), GREY[:4, :1],
+        (Contest(((0,), (2,)), 2), Contest(((1,), (2,)), 1)), PLAIN,
+    )  # fmt: skip
+    assert labels[2].label.all()
+    assert not labels[1].label.any()
+
+
+def test_of_two_composites_that_are_apart_the_higher_map_takes_a_pixel():
+    contests = (Contest(((0,),), 1, ((1,),)), Contest(((1,),), 1, ((0,),)))
+    labels = label_image(maps_of([4, 2, 1, -4], [2, 4, 1, 1]), GREY[:4, :4], contests, PLAIN)
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 1, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 1, 0, 1]] * 4)
+
+
+def plan(sets):
+    image = [
+        Referent(
+            referent_id=n, image_id=0, file_name="a.jpg", height=18, width=24,
+            expression_ids=(n,), sentences=(f"sentence {n}",), raw_sentences=(f"sentence {n}",),
+            annotation_ids=tuple(sorted(each)),
+        )
+        for n, each in enumerate(sets)
+    ]  # fmt: skip
+    kinship = find_kinship(image, CompetitionConfig())
+    return kinship, plan_contests(kinship)
+
+
+object_sets = st.lists(st.sets(st.integers(1, 5), min_size=1, max_size=3), min_size=2, max_size=6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(object_sets, st.integers(0, 2**16), st.sampled_from([0.0, 0.6]))
+def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, confidence):
+    maps, image = random_image(seed, referents=len(sets))
+    config = replace(PLAIN, competing=replace(PLAIN.competing, smallest_confidence=confidence))
+    kinship, contests = plan(sets)
+    labels = label_image(maps, image, contests, config)
+    assert sorted(labels) == list(range(len(sets)))
+    claimed = np.stack([labels[place].label == 1 for place in range(len(sets))])
+    for one, other in zip(*np.nonzero(kinship.rivals), strict=True):
+        assert not (claimed[one] & claimed[other]).any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(object_sets, st.integers(0, 2**16))
+def test_the_contests_that_a_referent_takes_give_it_the_label_that_all_give_it(sets, seed):
+    maps, image = random_image(seed, referents=len(sets))
+    _, contests = plan(sets)
+    whole = label_image(maps, image, contests, PLAIN)
+    for place, wanted in whole.items():
+        found = label_image(maps, image, contests_for(contests, [place]), PLAIN)[place]
+        np.testing.assert_array_equal(found.label, wanted.label)
+        assert found.degeneracy == wanted.degeneracy
+
+
+@pytest.mark.parametrize("refiner", ["crf", "threshold"])
+@pytest.mark.parametrize("degenerate", ["keep", "ignore", "drop"])
+def test_without_composites_labels_are_those_of_the_common_crf_alone(refiner, degenerate):
+    maps, image = random_image(5)
+    config = replace(COMPETING, refiner=refiner, degenerate=degenerate)
+    winner = class_probabilities(maps, image, config).argmax(axis=0)
+    _, contests = plan([{1}, {2}, {3}])
+    for place, found in label_image(maps, image, contests, config).items():
+        expected = judge_label((winner == place + 1).astype(np.uint8), config)
+        np.testing.assert_array_equal(found.label, expected.label)
+        assert found.degeneracy == expected.degeneracy
+
+
 def test_only_referents_of_the_contests_that_are_asked_for_come_back():
     maps, image = random_image(1)
     contests = (Contest(((2,), (0,)), 1),)
     assert list(label_image(maps, image, contests, COMPETING)) == [2]
-
-
-def test_a_label_does_not_depend_on_which_other_contests_are_asked_for():
-    maps, image = random_image(2)
-    both = (Contest(((0,), (1,)), 2), Contest(((2,), (1,)), 1))
-    together, alone = (label_image(maps, image, part, COMPETING) for part in (both, both[1:]))
-    np.testing.assert_array_equal(together[2].label, alone[2].label)
 
 
 def test_pixels_of_an_unsure_winner_are_looked_at_by_no_loss():

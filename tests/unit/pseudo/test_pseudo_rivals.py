@@ -70,6 +70,16 @@ def test_a_sentence_for_two_objects_does_not_compete_with_those_for_one_of_them(
     assert own == Contest(((1,), (3,)), 1)
 
 
+def test_composites_that_share_nothing_are_apart_and_those_that_do_are_not():
+    sets = [(1, 2), (1,), (3, 4), (4,), (2, 5)]
+    _, *own = contests(*(referent(f"sentence {each}", ids=each) for each in sets))
+    assert own == [
+        Contest(((0,), (3,)), 1, ((2,),)),
+        Contest(((2,), (1,)), 1, ((0,), (4,))),
+        Contest(((4,), (1,), (3,)), 1, ((2,),)),
+    ]
+
+
 def test_a_sentence_for_two_objects_that_have_no_others_competes_like_any():
     assert contests(referent("both", ids=(1, 2)), referent("plate", ids=(3,))) == (
         Contest(((0,), (1,)), 2),
