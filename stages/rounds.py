@@ -3,7 +3,8 @@
 The last round is trained in the job folder (``RUN/segmenter``), so that whoever wants the segmenter
 finds it there, however many rounds there are; earlier ones in ``RUN/rounds/1/segmenter`` and so on,
 their labels in ``RUN/labels`` (first round), ``RUN/rounds/2/labels`` and so on. If a run was made
-with fewer rounds before, its finished training is moved to its place among the earlier ones.
+with fewer rounds before, its training, finished or begun, is moved to its place among the earlier
+ones.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from tris.config import to_json
 from tris.errors import InputError
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
 from tris.pseudo.store import open_label_store
+from tris.training.checkpoint import CHECKPOINTS, CheckpointStore, read_progress
 from tris.training.fingerprint import check_same, read_finished
 from tris.training.settings import TrainingConfig
 
@@ -127,28 +129,48 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
     return to_json(settings)
 
 
-def adopt_finished(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
-    """Move a training to its place if an earlier run, of fewer rounds, made it as its last.
+def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
+    """Move a training to its place if a run of fewer rounds made or began it as its last.
+
+    Nothing is trained before this has been settled, or the last round would find its folder taken.
 
     Raises:
-        InputError: If that training is the same round with other settings, or a later one than
-            this run has.
+        InputError: If that training is the same round with other settings or has its place taken,
+            or is a later one than this run has.
     """
     last = stage.folders.job(last_job(stage))
     place = stage.folders.job(this.job)
-    found = read_finished(last)
+    found = read_trained(last)
     number = 0 if found is None else found.get("round", 1)
     if number > stage.config.self_training.rounds:
         raise InputError(
-            f"{last} was trained in {number} rounds: give ROUNDS={number} "
+            f"{last} holds round {number} of a training: give ROUNDS={number} "
             "(self_training.rounds), or choose another RUN."
         )
-    is_misplaced = number == this.number and place != last and not place.exists()
+    is_misplaced = number == this.number and place != last
     if found is not None and is_misplaced:
         check_same(found, fingerprint, made=last)
+        if place.exists():
+            raise InputError(
+                f"{last} and {place} both hold round {number}: remove the one that you do not want."
+            )
     stage.accelerator.wait_for_everyone()
     if is_misplaced and stage.is_main:
         place.parent.mkdir(parents=True, exist_ok=True)
         last.rename(place)
         stage.say(f"{last} is round {this.number} now: moved to {place}.")
     stage.accelerator.wait_for_everyone()
+
+
+def read_trained(job: Path) -> dict[str, Any] | None:
+    """Return the settings of a training that is finished or has a checkpoint, None without one.
+
+    Raises:
+        InputError: If the newest checkpoint is damaged.
+    """
+    found = read_finished(job)
+    newest = CheckpointStore(job / CHECKPOINTS, keep=1).latest()
+    if found is None and newest is not None:
+        begun: dict[str, Any] = read_progress(newest)["fingerprint"]
+        return begun
+    return found

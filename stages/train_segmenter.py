@@ -10,7 +10,7 @@ from stages.composition import make_composer
 from stages.loading import TrainingBatches, make_dataset
 from stages.rounds import (
     Round,
-    adopt_finished,
+    adopt_training,
     find_round,
     is_ceiling,
     label_settings,
@@ -53,7 +53,7 @@ def main() -> None:
 def train_round(stage: Stage, this: Round) -> None:
     """Train one round where that has not been done."""
     fingerprint = make_fingerprint(stage, this)
-    adopt_finished(stage, this, fingerprint)
+    adopt_training(stage, this, fingerprint)
     if is_finished(stage.folders.job(this.job), fingerprint):
         stage.say(f"{stage.folders.model(this.job)} is there already.")
     else:

@@ -11,6 +11,9 @@ import torch
 from tris.errors import InputError
 from tris.files import replace_directory
 
+CHECKPOINTS = "checkpoints"
+"""Name of the folder inside ``RUN/<job>``."""
+
 _PREFIX = "step-"
 
 

@@ -22,6 +22,7 @@ from tris.batch import Batch
 from tris.errors import InputError
 from tris.left_out import check_left_out, describe_left_out, load_stored_state, stored_state
 from tris.training.checkpoint import (
+    CHECKPOINTS,
     CheckpointStore,
     read_progress,
     read_tensors,
@@ -96,7 +97,7 @@ class TrainingRun:
         self.network = network.to(memory_format=_FASTEST)
         self.steps_per_epoch = steps_per_epoch
         self.directory = directory
-        self.store = CheckpointStore(directory / "checkpoints", keep=config.keep_checkpoints)
+        self.store = CheckpointStore(directory / CHECKPOINTS, keep=config.keep_checkpoints)
         self.fingerprint = decisive(fingerprint)
         if config.sync_batch_norm and accelerator.num_processes > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

@@ -5,13 +5,15 @@ from types import SimpleNamespace
 import pytest
 
 from configs import debug
+from stages import label_settings
 from stages.label_settings import active_label, active_selection
-from stages.rounds import adopt_finished, find_round
+from stages.rounds import adopt_training, find_round
 from stages.setup import Folders, Stage
 from tris.config import SelfTrainingConfig
 from tris.errors import InputError
 from tris.pseudo.label import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
+from tris.training.checkpoint import CheckpointStore
 
 
 def make_stage(run, *, rounds=2, name="tris", switches=(), **later):
@@ -79,15 +81,59 @@ def finish(folder, fingerprint):
 def test_a_training_of_fewer_rounds_is_moved_to_its_place(tmp_path):
     finish(tmp_path / "segmenter", {"seed": 0})
     stage = make_stage(tmp_path)
-    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    adopt_training(stage, find_round(stage, 1), {"seed": 0})
     assert not (tmp_path / "segmenter").exists()
     assert (tmp_path / "rounds" / "1" / "segmenter" / "finished.json").is_file()
+
+
+def begin(folder, fingerprint, *, step=3):
+    store = CheckpointStore(folder / "checkpoints", keep=2)
+    store.begin(step)
+    store.finish(step, {"step": step, "fingerprint": fingerprint})
+
+
+def test_a_begun_training_of_fewer_rounds_is_moved_and_can_go_on(tmp_path):
+    begin(tmp_path / "segmenter", {"seed": 0})
+    stage = make_stage(tmp_path)
+    this = find_round(stage, 1)
+    adopt_training(stage, this, {"seed": 0})
+    assert not (tmp_path / "segmenter").exists()
+    moved = CheckpointStore(stage.folders.job(this.job) / "checkpoints", keep=2)
+    assert moved.latest().name == "step-00000003"
+
+
+def test_a_begun_training_of_other_settings_is_refused_before_any_round_is_trained(tmp_path):
+    begin(tmp_path / "segmenter", {"seed": 0}, step=1)
+    begin(tmp_path / "segmenter", {"seed": 1}, step=2)
+    stage = make_stage(tmp_path)
+    with pytest.raises(InputError, match="seed: 1 there, 0 now"):
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
+    assert (tmp_path / "segmenter" / "checkpoints").is_dir()
+
+
+def test_a_begun_last_round_stays_and_a_begun_later_one_is_refused(tmp_path):
+    begin(tmp_path / "segmenter", {"seed": 0, "round": 2})
+    for number in (1, 2):
+        stage = make_stage(tmp_path)
+        adopt_training(stage, find_round(stage, number), {"seed": 0})
+    assert (tmp_path / "segmenter" / "checkpoints").is_dir()
+    stage = make_stage(tmp_path, rounds=1)
+    with pytest.raises(InputError, match="give ROUNDS=2"):
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
+
+
+def test_a_training_whose_place_is_taken_is_refused_before_any_round_is_trained(tmp_path):
+    for folder in ("segmenter", "rounds/1/segmenter"):
+        finish(tmp_path / folder, {"seed": 0})
+    stage = make_stage(tmp_path)
+    with pytest.raises(InputError, match="both hold round 1"):
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
 
 
 def test_the_last_round_is_not_taken_for_an_earlier_one(tmp_path):
     finish(tmp_path / "segmenter", {"seed": 0, "round": 2})
     stage = make_stage(tmp_path)
-    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    adopt_training(stage, find_round(stage, 1), {"seed": 0})
     assert (tmp_path / "segmenter").exists()
 
 
@@ -95,14 +141,14 @@ def test_a_training_of_other_settings_is_refused_before_any_round_is_trained(tmp
     finish(tmp_path / "segmenter", {"seed": 1})
     stage = make_stage(tmp_path)
     with pytest.raises(InputError, match="seed: 1 there, 0 now"):
-        adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
     assert (tmp_path / "segmenter" / "finished.json").is_file()
 
 
 def test_a_single_round_is_never_moved(tmp_path):
     finish(tmp_path / "segmenter", {"seed": 0})
     stage = make_stage(tmp_path, rounds=1)
-    adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+    adopt_training(stage, find_round(stage, 1), {"seed": 0})
     assert (tmp_path / "segmenter").exists()
 
 
@@ -110,7 +156,7 @@ def test_a_run_of_more_rounds_than_are_asked_for_is_refused_with_their_number(tm
     finish(tmp_path / "segmenter", {"seed": 0, "round": 3})
     stage = make_stage(tmp_path, rounds=2)
     with pytest.raises(InputError, match="give ROUNDS=3"):
-        adopt_finished(stage, find_round(stage, 1), {"seed": 0})
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
 
 
 def test_no_round_at_all_is_refused():
@@ -127,3 +173,33 @@ def test_settings_of_what_is_on_count():
     assert active_selection(PrmsConfig(method="margin"))["temperature"] == 0.1
     competing = dataclasses.replace(EMBEDDED_LABELS, competition="image")
     assert active_label(competing)["competing"]["crf"]["unary"] == "logit"
+
+
+RIVALS = PrmsConfig(method="margin", rival_weight=1.0)
+
+
+@pytest.mark.parametrize("selection", [PrmsConfig(), PrmsConfig(method="margin", rival_weight=0.0)])
+def test_without_rivals_or_competition_nothing_of_it_counts(selection):
+    assert active_label(EMBEDDED_LABELS, selection) == active_label(EMBEDDED_LABELS)
+
+
+def test_merging_by_rivals_counts_who_is_one_without_a_competition():
+    counted = active_label(EMBEDDED_LABELS, RIVALS)["competing"]
+    assert counted == {"uses_annotation_ids": True, "shared_sentences": 0.5}
+    competing = dataclasses.replace(EMBEDDED_LABELS, competition="image")
+    assert active_label(competing, RIVALS) == active_label(competing)
+
+
+@pytest.mark.parametrize(
+    ("selection", "uses_ids", "digests"), [(RIVALS, True, 2), (RIVALS, False, 1), (None, True, 1)]
+)
+def test_annotation_ids_are_digested_where_rivals_are_told_by_them(
+    tmp_path, monkeypatch, selection, uses_ids, digests
+):
+    index = SimpleNamespace(manifest=SimpleNamespace(dataset="refcoco"), split="train")
+    monkeypatch.setattr(label_settings, "open_index", lambda *_: index)
+    monkeypatch.setattr(label_settings, "digest_of_index", lambda *_: "digest")
+    competing = dataclasses.replace(EMBEDDED_LABELS.competing, uses_annotation_ids=uses_ids)
+    label = dataclasses.replace(EMBEDDED_LABELS, competing=competing)
+    data = label_settings.training_data(make_stage(tmp_path), label, selection)
+    assert len(data) == digests
