@@ -18,6 +18,8 @@ from tris.pseudo.manifest import LabelSettings, digest_of_weights
 from tris.pseudo.prms import PrmsConfig
 
 WHO_AND_HOW = ("referent_id", "file_name", "expression_ids", "sentences", "raw_sentences")
+WHO_IS_A_RIVAL = ("uses_annotation_ids", "shared_sentences")
+"""Fields of a competition that merging by margin reads, whether there is a competition or not."""
 
 
 def wanted_labels(stage: Stage) -> LabelSettings:
@@ -31,11 +33,11 @@ def wanted_labels(stage: Stage) -> LabelSettings:
     return LabelSettings(
         config={
             "selection": active_selection(config.labels.selection),
-            "label": active_label(config.labels.label),
+            "label": active_label(config.labels.label, config.labels.selection),
             "text": config.data.text,
         },
         weights={"response": digest_of_weights(response), "judge": digest_of_judge(stage, config)},
-        data=_training_data(stage, config.labels.label),
+        data=training_data(stage, config.labels.label, config.labels.selection),
     )
 
 
@@ -59,7 +61,7 @@ def relabelling_settings(stage: Stage, *, number: int, segmenter: Path) -> Label
             "text": config.data.text,
         },
         weights={"segmenter": digest_of_weights(segmenter)},
-        data=_training_data(stage, config.self_training.label),
+        data=training_data(stage, config.self_training.label),
     )
 
 
@@ -71,11 +73,19 @@ def active_selection(selection: PrmsConfig) -> dict[str, Any]:
     return settings
 
 
-def active_label(label: LabelConfig) -> dict[str, Any]:
-    """Return the settings that count."""
+def active_label(label: LabelConfig, selection: PrmsConfig | None = None) -> dict[str, Any]:
+    """Return the settings that count.
+
+    Args:
+        label: The label rule.
+        selection: How the maps are made, where that depends on who describes the same object.
+    """
     settings = to_json(label)
     if label.competition == "none":
-        del settings["competition"], settings["competing"]
+        competing = settings.pop("competing")
+        del settings["competition"]
+        if _asks_rivals(selection):
+            settings["competing"] = {name: competing[name] for name in WHO_IS_A_RIVAL}
     return settings
 
 
@@ -87,11 +97,20 @@ def digest_of_index(index: Index, columns: Sequence[str] = WHO_AND_HOW) -> str:
     return digest.hexdigest()
 
 
-def _training_data(stage: Stage, label: LabelConfig) -> dict[str, str]:
+def _asks_rivals(selection: PrmsConfig | None) -> bool:
+    """Say whether maps are merged by how well they fit the sentences of other objects."""
+    return selection is not None and selection.method == "margin" and selection.rival_weight > 0
+
+
+def training_data(
+    stage: Stage, label: LabelConfig, selection: PrmsConfig | None = None
+) -> dict[str, str]:
+    """Return the digests of what is read of the training split."""
     index = open_index(stage.folders.index, stage.config.data.train_split)
     name = f"{index.manifest.dataset}/{index.split}"
     digests = {name: digest_of_index(index)}
-    if label.competition == "image" and label.competing.uses_annotation_ids:
+    compares = label.competition == "image" or _asks_rivals(selection)
+    if compares and label.competing.uses_annotation_ids:
         digests[f"{name}, annotation ids"] = digest_of_index(index, ("annotation_ids",))
     return digests
 
