@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from itertools import chain
 from typing import Any, Literal
 
 from torch import Tensor
@@ -16,22 +17,25 @@ from stages.rounds import (
     label_settings,
     make_fingerprint,
 )
-from stages.setup import Stage, find_stage1, start_stage
+from stages.setup import Stage, find_stage1, start_stage, wanted_text
 from stages.validation import validate
 from tris.batch import Batch
 from tris.config import to_json
-from tris.data.index import open_index
+from tris.data.index import Index, open_index
+from tris.data.mirror import mirror_sentence
 from tris.data.samples import LabelSource
-from tris.data.tokens import build_tokenizer
+from tris.data.tokens import Tokenizer, build_tokenizer
 from tris.distributed import relative_share
 from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
+from tris.segmenters.place_words import PlaceWords
 from tris.tracking.wandb_run import Tracker
 from tris.training.delivery import Delivery
 from tris.training.fingerprint import is_finished
 from tris.training.optim import build_optimizer
 from tris.training.run import TrainingRun
+from tris.training.settings import TrainingConfig
 
 
 @exits_cleanly
@@ -74,6 +78,8 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,
     )
+    if this.start is None:
+        silence_unread_words(stage, network, training_index, tokenizer, training)
     targets = find_targets(stage, this)
     training_set = make_dataset(stage, training_index, spec, tokenizer, targets=targets)
     validation_index = open_index(stage.folders.index, config.data.validation_split)
@@ -166,6 +172,25 @@ def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's confi
     if not (network.starts_from_stage1 or getattr(network, "has_response_input", False)):
         return network
     return dataclasses.replace(network, stage1_directory=str(find_stage1(stage)))
+
+
+def silence_unread_words(
+    stage: Stage, network: Segmenter, index: Index, tokenizer: Tokenizer, training: TrainingConfig
+) -> None:
+    """Let place words say nothing of words that no sentence of the training split has.
+
+    Once, before training, from the sentences alone: so it is the same in every process.
+    """
+    modules = [module for module in network.modules() if isinstance(module, PlaceWords)]
+    if not modules:
+        return
+    column = "sentences" if wanted_text(stage.config) == "clean" else "raw_sentences"
+    sentences = set(chain.from_iterable(index.column(column).to_pylist()))
+    if training.flip_probability:
+        sentences |= set(map(mirror_sentence, sentences))
+    token_ids = {tokenizer.padding_id}.union(*map(tokenizer.encode, sentences))
+    for module in modules:
+        module.keep_words(token_ids)
 
 
 def count_parameters(network: Segmenter) -> str:

@@ -1,5 +1,7 @@
 """Place words that count: word embeddings of their own, and words that become planes."""
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -25,6 +27,12 @@ class PlaceWords(nn.Module):
     From the start the planes are about as large as a standardised map, and one word of a sentence
     changes them by a good part of that: a decoder that has a response to go by does not listen to
     what is a hundredth of it (docs/beyond.md).
+
+    Its embeddings are noise before they are trained, and of a large vocabulary a data set has few
+    words. `keep_words` silences the others, so that a word which comes up in use only adds nothing:
+    its embedding is zero, and a word without an embedding has no say in the planes. (No list of
+    words is kept beside the weights. Should training read a silent word after all, one of a
+    composed sentence, its gradient gives it an embedding, the same in every process.)
 
     A network with place words builds this with its tokenizer's vocabulary, calls `add_to` on what
     its text encoder gives, uses the sum in place of the word features, and gives `forward` the
@@ -56,6 +64,13 @@ class PlaceWords(nn.Module):
         """Return how many maps `forward` gives for ``num_maps`` maps of the caller's."""
         return self.num_planes * (1 + num_maps)
 
+    def keep_words(self, token_ids: Collection[int]) -> None:
+        """Silence every token but these; before training, with all tokens that it will read."""
+        is_kept = torch.zeros_like(self.embedding.weight[:, 0], dtype=torch.bool)
+        is_kept[list(token_ids)] = True
+        with torch.no_grad():
+            self.embedding.weight[~is_kept] = 0.0
+
     def add_to(
         self,
         word_features: Float[Tensor, "expr tokens channels"],
@@ -77,12 +92,14 @@ class PlaceWords(nn.Module):
 
         Args:
             token_ids: The sentences; they may be padded.
-            token_mask: True = real token; the others have no say.
+            token_mask: True = real token; the others have no say, nor have silent ones.
             size: Height, width of the planes; ``maps`` have the same.
             maps: Where things are that the sentence may be about, or None.
         """
-        features = self.word_layer(self.embedding(token_ids))
-        counted = token_mask[..., None].to(features.dtype)
+        own = self.embedding(token_ids)
+        features = self.word_layer(own)
+        has_say = token_mask & (own != 0).any(dim=-1)
+        counted = has_say[..., None].to(features.dtype)
         features = features * counted
         sentences = features.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         coefficients = self.sentence_layer(sentences).unflatten(1, (self.num_planes, 3))

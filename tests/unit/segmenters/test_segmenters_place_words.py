@@ -1,5 +1,7 @@
 import dataclasses
+from types import SimpleNamespace
 
+import pyarrow
 import pytest
 import torch
 
@@ -10,8 +12,11 @@ from configs.segmenter import (
     mabp_synthetic,
     tris_synthetic,
 )
-from tris.batch import Batch
+from stages.train_segmenter import silence_unread_words
+from tris.batch import Batch, TokenizerConfig
+from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.segmenters.place_words import PlaceWords
+from tris.training.settings import TrainingConfig
 
 SIZE = (5, 6)
 
@@ -90,6 +95,72 @@ def test_a_sentence_without_words_is_finite(module):
 def test_planes_of_a_sentence_do_not_depend_on_the_others(module):
     together = module(IDS, MASK, size=SIZE)
     torch.testing.assert_close(module(IDS[1:], MASK[1:], size=SIZE), together[1:])
+
+
+def test_a_silent_word_adds_nothing_and_has_no_say_in_the_planes(module):
+    module.keep_words({3, 4})
+    words = torch.randn(2, 3, 8)
+    mixed = module.add_to(words, IDS)
+    assert torch.equal(mixed[:, 2], words[:, 2])
+    assert (mixed[:, :2] - words[:, :2]).abs().min() > 0
+    shorter = module(IDS[:, :2], MASK[:, :2], size=SIZE)
+    torch.testing.assert_close(module(IDS, MASK, size=SIZE), shorter)
+
+
+def test_kept_words_are_what_they_were(module):
+    before = module(IDS, MASK, size=SIZE)
+    module.keep_words({3, 4, 5, 6})
+    assert torch.equal(module(IDS, MASK, size=SIZE), before)
+
+
+def test_a_sentence_of_silent_words_is_like_one_without_words(module):
+    module.keep_words({1})
+    planes, none = (module(IDS, mask, size=SIZE) for mask in (MASK, torch.zeros_like(MASK)))
+    assert torch.equal(planes, none)
+    assert planes.isfinite().all()
+
+
+def test_training_leaves_silent_words_silent_and_gives_a_word_that_it_reads_a_say(module):
+    module.keep_words({3, 4})
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    for _ in range(2):
+        planes = module(IDS[:1, :2], MASK[:1, :2], size=SIZE)
+        added = module.add_to(torch.zeros(1, 3, 8), IDS[:1])
+        optimizer.zero_grad()
+        (planes.square().sum() + (added - 1).square().sum()).backward()
+        optimizer.step()
+    has_embedding = module.embedding.weight.detach().ne(0).any(dim=1)
+    assert has_embedding.nonzero().flatten().tolist() == [3, 4, 5]
+
+
+def test_silence_holds_in_bfloat16(module):
+    module.keep_words({3, 4})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(*module(IDS, MASK, size=SIZE))
+    assert torch.equal(*module.to(torch.bfloat16)(IDS, MASK, size=SIZE))
+
+
+def test_silence_is_saved_and_loaded_with_the_weights(tmp_path):
+    network = tris_synthetic.get_debug_config().build()
+    network.place_words.keep_words({2, 3})
+    network.save_pretrained(tmp_path / "model")
+    loaded = type(network).from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded.place_words.embedding.weight, network.place_words.embedding.weight)
+    assert (loaded.place_words.embedding.weight != 0).any(dim=1).sum() == 2
+
+
+@pytest.mark.parametrize(("flips", "words"), [(0.0, "red star left"), (0.5, "red star left right")])
+def test_before_training_all_words_but_those_of_its_sentences_are_silenced(flips, words):
+    asset = train_word_tokenizer(["red star left right blue"], vocabulary_size=99)
+    config = TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=8)
+    tokenizer = build_tokenizer(config, assets={TOKENIZER_FILE: asset})
+    network = torch.nn.ModuleDict({"place_words": PlaceWords(tokenizer.vocabulary_size, 8)})
+    sentences = pyarrow.chunked_array([[["red star", "star left"]]])
+    index = SimpleNamespace(column=lambda name: sentences)
+    stage = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(text="sent")))
+    silence_unread_words(stage, network, index, tokenizer, TrainingConfig(flip_probability=flips))
+    kept = (network["place_words"].embedding.weight != 0).any(dim=1).nonzero().flatten().tolist()
+    assert kept == sorted({tokenizer.padding_id, *tokenizer.encode(words)})
 
 
 NETWORKS = {
