@@ -1,6 +1,5 @@
 """The rows that go through the label workers: merged maps, labels, and masks after a CRF."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,16 +11,16 @@ from stages.gallery import Gallery
 from stages.labelling import to_task
 from stages.setup import Stage, load_judge, with_own_clip
 from tris.config import ExperimentConfig
-from tris.data.images import read_photograph
 from tris.data.index import Index, Referent
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
 from tris.metrics.evaluator import NumberedBatch, Prediction, count_predictions
 from tris.metrics.gather import gather_rows
 from tris.metrics.point import find_peak
+from tris.metrics.refinement import refine_predictions
 from tris.metrics.rows import merge_rows
 from tris.pseudo.label import PseudoLabel
-from tris.pseudo.pool import ImageTask, LabelPool, LabelTask
+from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.selection import ChosenMap, ImageMaps, choose_maps
 from tris.response.response_net import ResponseNet
 
@@ -100,16 +99,15 @@ def score_with_crf(
 ) -> tuple[Rows, Rows]:
     """Return the rows of a segmenter's masks as they are, and after a dense CRF.
 
-    Each sentence's mask has a CRF of its own, for a sentence of a test stands alone; the peak stays
-    that of the network, whose order a CRF does not keep.
+    The peak stays that of the network, whose order a CRF does not keep.
     """
     plain: list[Rows] = []
     refined: list[Rows] = []
-    rule = dataclasses.replace(config.evaluation.refinement, degenerate="keep", competition="none")
-    with LabelPool(rule, config.labels.num_workers or torch.get_num_threads()) as pool:
-        for each, label in pool.refine(_prediction_tasks(predictions, index)):
-            plain.append(count_predictions([each]))
-            refined.append(count_refined(each, label))
+    workers = config.labels.num_workers or torch.get_num_threads()
+    rule = config.evaluation.refinement
+    for each, label in refine_predictions(predictions, index, rule, num_workers=workers):
+        plain.append(count_predictions([each]))
+        refined.append(count_refined(each, label))
     return merge_rows(plain), merge_rows(refined)
 
 
@@ -129,13 +127,3 @@ def count_refined(prediction: Prediction, label: PseudoLabel) -> Rows:
         with_generated_boxes=False,
     )
     return row[None]
-
-
-def _prediction_tasks(predictions: Iterable[Prediction], index: Index) -> Iterator[LabelTask]:
-    path, photograph = None, np.zeros((0, 0, 3), np.uint8)
-    for each in predictions:
-        if index.image_path(each.referent) != path:
-            path = index.image_path(each.referent)
-            opened = read_photograph(path, is_turned=each.referent.is_turned)
-            photograph = np.array(opened, np.uint8)
-        yield LabelTask(each, each.response, photograph)

@@ -82,10 +82,10 @@ def main(arguments: list[str]) -> None:
 
 def _check_question(wanted: PredictArguments) -> None:
     if wanted.index is not None:
-        if wanted.image or wanted.expression or wanted.crf:
+        if wanted.image or wanted.expression:
             raise InputError(
-                "An index brings its own photographs and sentences; leave --image, --expression "
-                "and --crf out, or leave --index out."
+                "An index brings its own photographs and sentences; leave --image and --expression "
+                "out, or leave --index out."
             )
         return
     check_expressions(wanted.expression)
@@ -99,7 +99,10 @@ def _predict_index(wanted: PredictArguments, folder: Path) -> int:
         return 0
     index = open_index(wanted.index, wanted.split)
     network, tokenizer = load_network(wanted.model)
-    return write_predictions(network, tokenizer, index, folder / "predictions.jsonl")
+    refinement = wanted.refinement if wanted.crf else None
+    return write_predictions(
+        network, tokenizer, index, folder / "predictions.jsonl", refinement=refinement
+    )
 
 
 def _predict_all(wanted: PredictArguments, folder: Path) -> int:

@@ -2,7 +2,12 @@
 
 import functools
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tris.cli.inference import MaskNetwork, respond
 from tris.data.groups import group_evaluation_batches
@@ -11,16 +16,32 @@ from tris.data.loader import build_loader
 from tris.data.plan import Item, evaluation_batches
 from tris.data.samples import ExpressionDataset
 from tris.data.tokens import Tokenizer
-from tris.metrics.evaluator import predict_split, to_line
+from tris.metrics.evaluator import Prediction, predict_split, to_line
+from tris.metrics.refinement import refine_predictions
+from tris.pseudo.label import LabelConfig
 
 _IMAGES_PER_BATCH = 8
 
 
-def write_predictions(network: MaskNetwork, tokenizer: Tokenizer, index: Index, out: Path) -> int:
+def write_predictions(
+    network: MaskNetwork,
+    tokenizer: Tokenizer,
+    index: Index,
+    out: Path,
+    *,
+    refinement: LabelConfig | None = None,
+) -> int:
     """Write a line per expression of a split; return how many.
 
     Group-wise networks get the groups that the index names whole (a category of CoCA, a scene and
     sentence of GRD); all else is asked of one photograph at a time.
+
+    Args:
+        network: In evaluation mode.
+        tokenizer: The network's own.
+        index: The split.
+        out: The file.
+        refinement: Sharpens each mask by itself (a dense CRF); the peak stays the network's.
     """
     dataset = ExpressionDataset(index, network.input_spec, tokenizer)
     batches = list_batches(index, is_grouped=network.input_spec.group_size > 0)
@@ -28,10 +49,24 @@ def write_predictions(network: MaskNetwork, tokenizer: Tokenizer, index: Index, 
     numbered = zip(numbers, build_loader(dataset, batches), strict=True)
     number = 0
     with out.open("w") as file:
-        for each in predict_split(functools.partial(respond, network), numbered, index):
-            file.write(json.dumps(to_line(each)) + "\n")
+        predictions = predict_split(functools.partial(respond, network), numbered, index)
+        for line in _make_lines(predictions, index, refinement):
+            file.write(json.dumps(line) + "\n")
             number += 1
     return number
+
+
+def _make_lines(
+    predictions: Iterator[Prediction], index: Index, refinement: LabelConfig | None
+) -> Iterator[dict[str, Any]]:
+    if refinement is None:
+        yield from map(to_line, predictions)
+        return
+    workers = len(os.sched_getaffinity(0))
+    refined = refine_predictions(predictions, index, refinement, num_workers=workers)
+    for each, label in refined:
+        assert label.label is not None, "labels are kept, whatever they are"
+        yield to_line(each, (label.label == 1).astype(np.uint8))
 
 
 def list_batches(index: Index, *, is_grouped: bool) -> list[list[Item]]:

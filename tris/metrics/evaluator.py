@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from tris.batch import Batch, SegmenterOutput
@@ -102,9 +102,17 @@ def count_predictions(
     return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
 
 
-def to_line(prediction: Prediction) -> dict[str, Any]:
-    """Return one prediction as a line of the file that `tris score` reads."""
-    mask = mask_from_response(prediction.response).astype(np.uint8)
+def to_line(
+    prediction: Prediction, mask: UInt8[np.ndarray, "height width"] | None = None
+) -> dict[str, Any]:
+    """Return one prediction as a line of the file that `tris score` reads.
+
+    Args:
+        prediction: Its peak is the line's point.
+        mask: 1 = belongs to it; None = where the response is above 0.
+    """
+    if mask is None:
+        mask = mask_from_response(prediction.response).astype(np.uint8)
     return {
         "expression_id": prediction.referent.expression_ids[prediction.position],
         "ref_id": prediction.referent.referent_id,

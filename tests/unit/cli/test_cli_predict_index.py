@@ -73,6 +73,24 @@ def test_categories_are_asked_of_their_photographs_and_scored_as_saliency(coca, 
     assert {each.sentences for each in open_index(coca, "test")} == {("teddy bear",), ("banana",)}
 
 
+def test_a_crf_changes_the_masks_of_a_split_and_no_peak(coca, model, tmp_path):
+    command = ["--model", str(model), "--index", str(coca), "--split", "test"]
+    kernels = ["--refinement.crf.bilateral-srgb", "60", "--refinement.crf.gaussian-sxy", "5"]
+    file = "predictions.jsonl"
+    predict([*command, "--out", str(tmp_path / "plain")])
+    predict([*command, "--out", str(tmp_path / "crf"), "--crf", *kernels])
+    plain, refined = (
+        [json.loads(line) for line in (tmp_path / name / file).read_text().splitlines()]
+        for name in ("plain", "crf")
+    )
+    assert [each["point"] for each in plain] == [each["point"] for each in refined]
+    assert [each["expression_id"] for each in plain] == [each["expression_id"] for each in refined]
+    assert [each["mask"] for each in plain] != [each["mask"] for each in refined]
+    scored = ["--index", str(coca), "--split", "test", "--json", str(tmp_path / "scores.json")]
+    score([*scored, "--predictions", str(tmp_path / "crf" / file)])
+    assert 0 <= json.loads((tmp_path / "scores.json").read_text())["mean_iou"] <= 1
+
+
 def test_an_index_and_photographs_together_are_refused(coca, model, tmp_path):
     with pytest.raises((InputError, SystemExit)):
         predict(
