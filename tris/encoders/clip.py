@@ -112,10 +112,11 @@ class ClipEncoder(PretrainedModel):
         """Return joint embeddings of sentences, not normalised.
 
         The text tower is causal, so columns behind the last end token are left out: same numbers,
-        less work.
+        less work. A compiled network keeps them, because its shapes may not depend on ids.
         """
-        longest = int(token_ids.argmax(dim=-1).max()) + 1
-        return self.encode_words(token_ids[:, :longest])[1]
+        if not torch.compiler.is_compiling():
+            token_ids = token_ids[:, : int(token_ids.argmax(dim=-1).max()) + 1]
+        return self.encode_words(token_ids)[1]
 
     def _load(self, source: str) -> None:
         path = Path(source)
