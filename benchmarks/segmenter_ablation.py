@@ -1,0 +1,134 @@
+"""The ablations of DMMI and HARIS on the embedded data: what each part brings to stage 2.
+
+    python benchmarks/segmenter_ablation.py --runs runs/seed0 runs/seed1 runs/seed2
+    python benchmarks/segmenter_ablation.py --table
+
+Each of the runs (`make stage1 stage2 RUN=... ARGS="--seed ..."`) lends its stage 1 and its labels;
+every row below is trained anew on them, for half as many steps as configs/segmenter says, and
+scored on the validation split. Rows that exist are kept. One thread per training.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tris.data.index import expression_types, open_index
+from tris.data.loader import build_loader
+from tris.data.plan import evaluation_batches
+from tris.data.samples import ExpressionDataset
+from tris.data.tokens import build_tokenizer
+from tris.metrics.evaluator import count_predictions, predict_split
+from tris.metrics.summary import summarise
+from tris.segmenters.contract import Segmenter
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "docs" / "segmenter_ablation.json"
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "DMMI": ("dmmi", ()),
+    "DMMI without similarity loss": ("dmmi", ("--segmenter.network.similarity-weight=0",)),
+    "DMMI without contrastive loss": ("dmmi", ("--segmenter.network.contrastive-weight=0",)),
+    "DMMI, one scale": (
+        "dmmi", ("--segmenter.network.regions", "1", "--segmenter.network.windows", "1"),
+    ),
+    "HARIS": ("haris", ()),
+    "HARIS without feedback": ("haris", ("--segmenter.network.no-has-feedback",)),
+    "HARIS without hierarchy": ("haris", ("--segmenter.network.no-has-hierarchy",)),
+}  # fmt: skip
+COLUMNS = {"peak_in_mask_accuracy": "PointM", "mean_iou": "mIoU", "overall_iou": "oIoU"}
+TYPES = ("attribute", "position", "relation")
+Results = dict[str, dict[str, dict[str, Any]]]
+
+
+def main() -> None:
+    """Train and score what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
+    arguments = parser.parse_args()
+    results: Results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    todo = [
+        (name, run)
+        for run in ([] if arguments.table else arguments.runs)
+        for name in ROWS
+        if run.name not in results.get(name, {})
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        scored = pool.map(lambda job: measure(*job, steps=arguments.steps), todo)
+        for (name, run), metrics in zip(todo, scored, strict=True):
+            results.setdefault(name, {})[run.name] = metrics
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"{run.name}: {name}: {metrics['mean_iou']:.3f}", flush=True)
+    print(make_table(results))
+
+
+def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
+    """Train and score one row on one seed; return fractions."""
+    segmenter, changes = ROWS[name]
+    slug = "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+    folder = run.resolve().parent / "segmenter_ablation" / f"{run.name}_{slug}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("data", "index", "clip", "response", "labels"):
+        if not (folder / part).exists():
+            (folder / part).symlink_to((run / part).resolve())
+    seed = json.loads((run / "config.json").read_text())["seed"]
+    command = [
+        sys.executable, "stages/train_segmenter.py", "--config", "configs/synthetic.py",
+        "--segmenter", f"configs/segmenter/{segmenter}_synthetic.py", "--run", str(folder),
+        f"--seed={seed}", f"--segmenter.training.steps={steps}",
+        "--segmenter.training.evaluate-every=None", "--tracking.tracking=none", *changes,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    with (folder / "train.log").open("w") as log:
+        subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
+    return score(folder / f"segmenter_{segmenter}" / "model", run / "index")
+
+
+def score(model: Path, index_directory: Path) -> dict[str, Any]:
+    """Return the metrics of a model directory on the validation split, overall and by type."""
+    network = Segmenter.from_pretrained(model)
+    spec, index = network.input_spec, open_index(index_directory, "val")
+    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=network.assets))
+    numbers = evaluation_batches(index, images_per_batch=16)
+    batches = zip(numbers, build_loader(dataset, numbers), strict=True)
+    rows = count_predictions(predict_split(network, batches, index))
+    return summarise(rows, expression_types(index), names=tuple(COLUMNS))
+
+
+def make_table(results: Results) -> str:
+    """Return Markdown, percent: mean and, of several seeds, standard deviation."""
+    titles = ["", "seeds", *COLUMNS.values(), *TYPES]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for name in ROWS:
+        runs = list(results.get(name, {}).values())
+        if not runs:
+            continue
+        cells = [spread([run[key] for run in runs]) for key in COLUMNS]
+        for kind in TYPES:
+            of_kind = [run["by_type"][kind] for run in runs]
+            cells.append(
+                " / ".join(
+                    f"{100 * statistics.mean(each[key] for each in of_kind):.1f}"
+                    for key in ("peak_in_mask_accuracy", "mean_iou")
+                )
+            )
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean ± standard deviation in percent."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+if __name__ == "__main__":
+    main()
