@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 os.environ["WANDB_MODE"] = "offline"  # a developer with a login stays here
+os.environ["HF_HUB_OFFLINE"] = "1"  # what reaches for the hub fails at once, not after minutes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

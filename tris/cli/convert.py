@@ -60,9 +60,13 @@ def main(arguments: list[str]) -> None:
 
 
 def add_tokenizer(network: PretrainedModel) -> str:
-    """Let a network carry its tokenizer; return what to say where that is not here."""
+    """Let a network carry its tokenizer; return what to say where that is not here.
+
+    Nothing is fetched: a file is converted without a network, too.
+    """
+    wanted = network.input_spec.tokenizer
     try:
-        tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+        tokenizer = build_tokenizer(wanted, assets=network.assets, may_download=False)
     except InputError as error:
         return f" Its tokenizer is not in there and will be looked for again in use: {error}"
     network.assets.update(tokenizer.assets)

@@ -91,7 +91,10 @@ class Tokenizer:
 
 
 def build_tokenizer(
-    config: TokenizerConfig, *, assets: Mapping[str, bytes] | None = None
+    config: TokenizerConfig,
+    *,
+    assets: Mapping[str, bytes] | None = None,
+    may_download: bool = True,
 ) -> Tokenizer:
     """Make the tokenizer of a config.
 
@@ -100,6 +103,7 @@ def build_tokenizer(
         assets: Files of the model directory by name; kind ``file`` looks there first, under
             ``config.path`` or, where that is empty, `TOKENIZER_FILE`, kind ``bert`` under
             `BERT_FILE`.
+        may_download: Whether BERT's may be fetched where it is not here.
 
     Raises:
         InputError: If the file or the hub's tokenizer cannot be had, or is no tokenizer.
@@ -112,7 +116,7 @@ def build_tokenizer(
     if config.kind == "clip":
         return _clip_tokenizer(config)
     if config.kind == "bert":
-        return _bert_tokenizer(config, assets or {})
+        return _bert_tokenizer(config, assets or {}, may_download=may_download)
     return _file_tokenizer(config, assets or {})
 
 
@@ -185,7 +189,9 @@ def _clip_tokenizer(config: TokenizerConfig) -> Tokenizer:
     )
 
 
-def _bert_tokenizer(config: TokenizerConfig, assets: Mapping[str, bytes]) -> Tokenizer:
+def _bert_tokenizer(
+    config: TokenizerConfig, assets: Mapping[str, bytes], *, may_download: bool
+) -> Tokenizer:
     from transformers import BertTokenizerFast  # here, because importing it takes seconds
 
     name = config.path or "bert-base-uncased"
@@ -194,7 +200,7 @@ def _bert_tokenizer(config: TokenizerConfig, assets: Mapping[str, bytes]) -> Tok
         bert = BertTokenizerFast(tokenizer_object=carried)
     else:
         try:
-            bert = BertTokenizerFast.from_pretrained(name)
+            bert = BertTokenizerFast.from_pretrained(name, local_files_only=not may_download)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"There is no BERT tokenizer '{name}' here: give its folder or download it first."
