@@ -1,7 +1,7 @@
 """The paper's Tables 3, 4 and 5 on the embedded data: what each ingredient of stage 1 brings.
 
-    python benchmarks/ablation.py --runs runs/seed0 runs/seed1 runs/seed2 --out docs/ablation.json
-    python benchmarks/ablation.py --table docs/ablation.json
+    python -m benchmarks.ablation --runs runs/seed0 runs/seed1 runs/seed2 --out docs/ablation.json
+    python -m benchmarks.ablation --table docs/ablation.json
 
 Each of the runs lends its data and its stage-0 CLIP (so a seed differs from stage 0 on); stage 1 is
 trained anew for every row below and scored on the validation split. Rows that exist are kept.
@@ -10,14 +10,11 @@ trained anew for every row below and scored on the validation split. Rows that e
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from benchmarks.seeded_rows import Results, fill_rows, lend, mean_and_spread, run_stage, seed_of
+
 LENT = ("data", "index", "index_with_masks", "clip", "pretrain")
 
 CLASSIFICATION = {
@@ -63,58 +60,32 @@ def main() -> None:
     if arguments.table:
         print(make_table(json.loads(arguments.table.read_text())))
         return
-    results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    todo = [
-        (name, run)
-        for run in arguments.runs
-        for name in ROWS
-        if run.name not in results.get(name, {})
-    ]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        scored = pool.map(lambda job: measure(*job, steps=arguments.steps), todo)
-        for (name, run), metrics in zip(todo, scored, strict=True):
-            results.setdefault(name, {})[run.name] = metrics
-            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{run.name}: {name}: {metrics}", flush=True)
+    measured = partial(measure, steps=arguments.steps)
+    results = fill_rows(ROWS, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
     print(make_table(results))
 
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, float]:
     """Train and score one row on one seed; return its columns as fractions."""
-    slug = "".join(letter if letter.isalnum() else "_" for letter in name)
-    folder = run.parent / "ablation" / f"{run.name}_{slug}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in LENT:
-        if not (folder / part).exists():
-            (folder / part).symlink_to((run / part).resolve())
-    seed = json.loads((run / "config.json").read_text())["seed"]
+    folder = lend(run, LENT, to="ablation", row=name)
     settings = {
         **ROWS[name],
-        "seed": str(seed),
+        "seed": str(seed_of(run)),
         "response.training.steps": str(steps),
         "response.training.evaluate-every": "None",
         "data.evaluation-splits": "val",
         "tracking.tracking": "none",
     }
     for stage in ("train_response", "evaluate"):
-        run_stage(stage, folder, settings)
+        run_stage(
+            stage, config="synthetic_tris", segmenter="tris", folder=folder,
+            settings=[f"--{key}={value}" for key, value in settings.items()],
+        )  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     return {f"{step}.{key}": metrics[step]["val"][key] for step, key, _ in COLUMNS}
 
 
-def run_stage(stage: str, folder: Path, settings: dict[str, str]) -> None:
-    """Run a stage on one thread; its output goes beside the run."""
-    command = [
-        sys.executable, f"stages/{stage}.py", "--config", "configs/synthetic_tris.py",
-        "--segmenter", "configs/segmenter/tris_synthetic_tris.py", "--run", str(folder.resolve()),
-        *(f"--{key}={value}" for key, value in settings.items()),
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    with (folder / f"{stage}.log").open("w") as log:
-        subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
-
-
-def make_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def make_table(results: Results) -> str:
     """Return Markdown, percent: mean and, of several seeds, standard deviation."""
     lines = [
         "| stage 1 | seeds | " + " | ".join(title for *_, title in COLUMNS) + " |",
@@ -123,14 +94,11 @@ def make_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     for name in ROWS:
         if name in results:
             seeds = list(results[name].values())
-            cells = [_cell([seed[f"{s}.{key}"] for seed in seeds]) for s, key, _ in COLUMNS]
+            cells = [
+                mean_and_spread([seed[f"{s}.{key}"] for seed in seeds]) for s, key, _ in COLUMNS
+            ]
             lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

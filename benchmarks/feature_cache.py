@@ -1,8 +1,8 @@
 """What caching a frozen image encoder's maps saves per epoch, with HARIS and a random SAM.
 
-    python benchmarks/feature_cache.py                              SAM ViT-B at 320 pixels
-    python benchmarks/feature_cache.py --encoder huge --size 1024   the paper's; wants a GPU
-    python benchmarks/feature_cache.py --encoder tiny --size 64     small, to see that it runs
+    python -m benchmarks.feature_cache                              SAM ViT-B at 320 pixels
+    python -m benchmarks.feature_cache --encoder huge --size 1024   the paper's; wants a GPU
+    python -m benchmarks.feature_cache --encoder tiny --size 64     small, to see that it runs
 
 An epoch is every image once, in batches, with a training step of the paper's network: without a
 cache, with one that is being filled, and with one that is full. Given are seconds on the clock and

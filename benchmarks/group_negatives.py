@@ -1,6 +1,6 @@
 """How often a group's negative photograph shows what the sentence names, on the embedded data.
 
-    python benchmarks/group_negatives.py --run runs/synthetic
+    python -m benchmarks.group_negatives --run runs/synthetic
 
 Groups are made of the training sentences alone; only this count looks at the scenes' truth.
 """

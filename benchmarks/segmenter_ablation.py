@@ -1,7 +1,7 @@
 """The ablations of DMMI and HARIS on the embedded data: what each part brings to stage 2.
 
-    python benchmarks/segmenter_ablation.py --runs runs/seed0 runs/seed1 runs/seed2
-    python benchmarks/segmenter_ablation.py --table
+    python -m benchmarks.segmenter_ablation --runs runs/seed0 runs/seed1 runs/seed2
+    python -m benchmarks.segmenter_ablation --table
 
 Each of the runs (`make stage1 stage2 RUN=... ARGS="--seed ..."`) lends its stage 1 and its labels;
 every row below is trained anew on them, for half as many steps as configs/segmenter says, and
@@ -12,12 +12,19 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.seeded_rows import (
+    REPOSITORY,
+    Results,
+    fill_rows,
+    lend,
+    mean_and_spread,
+    run_stage,
+    seed_of,
+)
 from tris.data.index import expression_types, open_index
 from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
@@ -27,7 +34,7 @@ from tris.metrics.evaluator import count_predictions, predict_split
 from tris.metrics.summary import summarise
 from tris.segmenters.contract import Segmenter
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+LENT = ("data", "index", "clip", "response", "labels")
 RESULTS = REPOSITORY / "docs" / "segmenter_ablation.json"
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "DMMI": ("dmmi", ()),
@@ -42,7 +49,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 COLUMNS = {"peak_in_mask_accuracy": "PointM", "mean_iou": "mIoU", "overall_iou": "oIoU"}
 TYPES = ("attribute", "position", "relation")
-Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def main() -> None:
@@ -54,41 +60,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
     arguments = parser.parse_args()
-    results: Results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    todo = [
-        (name, run)
-        for run in ([] if arguments.table else arguments.runs)
-        for name in ROWS
-        if run.name not in results.get(name, {})
-    ]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        scored = pool.map(lambda job: measure(*job, steps=arguments.steps), todo)
-        for (name, run), metrics in zip(todo, scored, strict=True):
-            results.setdefault(name, {})[run.name] = metrics
-            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{run.name}: {name}: {metrics['mean_iou']:.3f}", flush=True)
+    if arguments.table:
+        print(make_table(json.loads(arguments.out.read_text())))
+        return
+    measured = partial(measure, steps=arguments.steps)
+    results = fill_rows(ROWS, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
     print(make_table(results))
 
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
     segmenter, changes = ROWS[name]
-    slug = "".join(letter if letter.isalnum() else "_" for letter in name.lower())
-    folder = run.resolve().parent / "segmenter_ablation" / f"{run.name}_{slug}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in ("data", "index", "clip", "response", "labels"):
-        if not (folder / part).exists():
-            (folder / part).symlink_to((run / part).resolve())
-    seed = json.loads((run / "config.json").read_text())["seed"]
-    command = [
-        sys.executable, "stages/train_segmenter.py", "--config", "configs/synthetic.py",
-        "--segmenter", f"configs/segmenter/{segmenter}_synthetic.py", "--run", str(folder),
-        f"--seed={seed}", f"--segmenter.training.steps={steps}",
-        "--segmenter.training.evaluate-every=None", "--tracking.tracking=none", *changes,
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    with (folder / "train.log").open("w") as log:
-        subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
+    folder = lend(run, LENT, to="segmenter_ablation", row=name)
+    run_stage(
+        "train_segmenter", config="synthetic", segmenter=segmenter, folder=folder,
+        settings=[
+            f"--seed={seed_of(run)}", f"--segmenter.training.steps={steps}",
+            "--segmenter.training.evaluate-every=None", "--tracking.tracking=none", *changes,
+        ],
+    )  # fmt: skip
     return score(folder / f"segmenter_{segmenter}" / "model", run / "index")
 
 
@@ -111,7 +101,7 @@ def make_table(results: Results) -> str:
         runs = list(results.get(name, {}).values())
         if not runs:
             continue
-        cells = [spread([run[key] for run in runs]) for key in COLUMNS]
+        cells = [mean_and_spread([run[key] for run in runs]) for key in COLUMNS]
         for kind in TYPES:
             of_kind = [run["by_type"][kind] for run in runs]
             cells.append(
@@ -122,12 +112,6 @@ def make_table(results: Results) -> str:
             )
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Return mean ± standard deviation in percent."""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Size and speed of every segmenter at its paper's size, with random weights.
 
-    python benchmarks/segmenters.py                            every config of a paper
-    python benchmarks/segmenters.py --configs haris_refcoco_unc --batch-size 4 --precision bf16
-    python benchmarks/segmenters.py --scale 0.2 --rounds 1     smaller images
-    python benchmarks/segmenters.py --tiny --rounds 1          tiny networks, to see that it runs
-    python benchmarks/segmenters.py --counts-only              parameters and FLOPs, in seconds
+    python -m benchmarks.segmenters                            every config of a paper
+    python -m benchmarks.segmenters --configs haris_refcoco_unc --batch-size 4 --precision bf16
+    python -m benchmarks.segmenters --scale 0.2 --rounds 1     smaller images
+    python -m benchmarks.segmenters --tiny --rounds 1          tiny networks, to see that it runs
+    python -m benchmarks.segmenters --counts-only              parameters and FLOPs, in seconds
 
 A row per config: parameters, multiply-adds times two of one image with one expression
 (`torch.utils.flop_counter`, forward), images per second and peak memory of the forward and of a
@@ -94,7 +94,7 @@ def main(settings: Settings) -> None:
 
 def measure_apart(name: str) -> dict[str, Any]:
     """Return the row of a config, measured in a process of its own with the same options."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
+    command = [sys.executable, "-m", "benchmarks.segmenters", *sys.argv[1:], "--one", name]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}  # weights are random: nothing is fetched
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=offline)
     if done.returncode:

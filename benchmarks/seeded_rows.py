@@ -1,0 +1,76 @@
+"""What the ablations share: rows times seeds, each trained in a folder of its own on a run's work.
+
+Rows that exist are kept, so a further seed, or a command that was stopped, costs only what is new.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+Results = dict[str, dict[str, Any]]
+"""Metrics by row, then by the name of the run."""
+
+
+def fill_rows(
+    rows: Iterable[str],
+    runs: Sequence[Path],
+    out: Path,
+    measure: Callable[[str, Path], dict[str, Any]],
+    *,
+    jobs: int,
+) -> Results:
+    """Measure what ``out`` lacks, several at a time; each row is written as soon as it is there."""
+    results: Results = json.loads(out.read_text()) if out.is_file() else {}
+    names = list(rows)
+    todo = [(name, run) for run in runs for name in names if run.name not in results.get(name, {})]
+    with ThreadPoolExecutor(jobs) as pool:
+        scored = pool.map(lambda job: measure(*job), todo)
+        for (name, run), metrics in zip(todo, scored, strict=True):
+            results.setdefault(name, {})[run.name] = metrics
+            out.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"{run.name}: {name}: {metrics}", flush=True)
+    return results
+
+
+def lend(run: Path, parts: Iterable[str], *, to: str, row: str) -> Path:
+    """Return a folder beside the run, under ``to``, in which its parts are linked."""
+    slug = "".join(letter if letter.isalnum() else "_" for letter in row)
+    folder = run.resolve().parent / to / f"{run.name}_{slug}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        if not (folder / part).exists():
+            (folder / part).symlink_to((run / part).resolve())
+    return folder
+
+
+def seed_of(run: Path) -> int:
+    """Return the seed that a run was trained with."""
+    seed: int = json.loads((run / "config.json").read_text())["seed"]
+    return seed
+
+
+def run_stage(
+    stage: str, *, config: str, segmenter: str, folder: Path, settings: Sequence[str]
+) -> None:
+    """Run a stage on one thread; its output goes beside the run."""
+    command = [
+        sys.executable, f"stages/{stage}.py", "--config", f"configs/{config}.py",
+        "--segmenter", f"configs/segmenter/{segmenter}_{config}.py", "--run", str(folder),
+        *settings,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    with (folder / f"{stage}.log").open("w") as log:
+        subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return the mean in percent and, of several values, the standard deviation."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
