@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,35 @@ def run_stage(
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     with (folder / f"{stage}.log").open("w") as log:
         subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=True)
+
+
+def table_by_type(
+    results: Results, rows: Iterable[str], columns: Mapping[str, str], types: Sequence[str]
+) -> str:
+    """Return Markdown, percent: mean and, of several seeds, spread; by type PointM / mean IoU.
+
+    Args:
+        results: Fractions; under ``by_type``, those of each type of sentence.
+        rows: Their names, in order; those without results are left out.
+        columns: Key of a metric -> title.
+        types: Of sentences.
+    """
+    titles = ["", "seeds", *columns.values(), *types]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for name in rows:
+        runs = list(results.get(name, {}).values())
+        if not runs:
+            continue
+        cells = [mean_and_spread([run[key] for run in runs]) for key in columns]
+        for kind in types:
+            of_kind = [run["by_type"][kind] for run in runs]
+            both = (
+                f"{100 * statistics.mean(each[key] for each in of_kind):.1f}"
+                for key in ("peak_in_mask_accuracy", "mean_iou")
+            )
+            cells.append(" / ".join(both))
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

@@ -11,19 +11,17 @@ scored on the validation split. Rows that exist are kept. One thread per trainin
 import argparse
 import json
 import os
-import statistics
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.seeded_rows import (
     REPOSITORY,
-    Results,
     fill_rows,
     lend,
-    mean_and_spread,
     run_stage,
     seed_of,
+    table_by_type,
 )
 from tris.data.index import expression_types, open_index
 from tris.data.loader import build_loader
@@ -61,11 +59,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
     arguments = parser.parse_args()
     if arguments.table:
-        print(make_table(json.loads(arguments.out.read_text())))
+        print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
         return
     measured = partial(measure, steps=arguments.steps)
     results = fill_rows(ROWS, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
-    print(make_table(results))
+    print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
@@ -91,27 +89,6 @@ def score(model: Path, index_directory: Path) -> dict[str, Any]:
     batches = zip(numbers, build_loader(dataset, numbers), strict=True)
     rows = count_predictions(predict_split(network, batches, index))
     return summarise(rows, expression_types(index), names=tuple(COLUMNS))
-
-
-def make_table(results: Results) -> str:
-    """Return Markdown, percent: mean and, of several seeds, standard deviation."""
-    titles = ["", "seeds", *COLUMNS.values(), *TYPES]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for name in ROWS:
-        runs = list(results.get(name, {}).values())
-        if not runs:
-            continue
-        cells = [mean_and_spread([run[key] for run in runs]) for key in COLUMNS]
-        for kind in TYPES:
-            of_kind = [run["by_type"][kind] for run in runs]
-            cells.append(
-                " / ".join(
-                    f"{100 * statistics.mean(each[key] for each in of_kind):.1f}"
-                    for key in ("peak_in_mask_accuracy", "mean_iou")
-                )
-            )
-        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

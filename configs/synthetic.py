@@ -18,7 +18,7 @@ from configs import synthetic_tris
 from configs.segmenter import tris_synthetic
 from tris.config import EvaluationConfig, ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
-from tris.pseudo.label import EMBEDDED_LABELS, EMBEDDED_SEGMENTER_LABELS
+from tris.pseudo.label import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
@@ -49,8 +49,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             label=replace(EMBEDDED_LABELS, competition="image"),
         ),
         segmenter=tris_synthetic.get_config(),
-        self_training=replace(
-            base.self_training, steps=500, label=EMBEDDED_SEGMENTER_LABELS
-        ),
         evaluation=EvaluationConfig(crf=True, refinement=EMBEDDED_LABELS),
     )  # fmt: skip

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import beyond
 from benchmarks.ablation import ROWS
 from configs import synthetic, synthetic_gres, synthetic_hard
-from tris.config import load
+from tris.config import load, to_json
 
 
 def test_generalized_scoring_differs_from_its_base_in_the_area_alone():
@@ -31,3 +32,35 @@ def test_rows_of_the_ablation_have_the_negatives_that_they_name(row):
     config = load(Path("configs/synthetic_tris.py"), segmenter, overrides)
     (number,) = re.findall(r"K = (\d+)", row)
     assert config.response.calibration.num_negatives == int(number)
+
+
+def test_the_parts_together_are_the_whole_recipe():
+    taken = {path for row in beyond.ROWS.values() for path in row.takes}
+    flags = [
+        beyond.as_flag(path, beyond.look_up(synthetic_hard.get_config(), path)) for path in taken
+    ]
+    found, wanted = _flatten(_load_hard("_tris", flags)), _flatten(_load_hard("", []))
+    left = {path for path in wanted if found[path] != wanted[path]}
+    assert {path for path in left if not path.startswith((".evaluation", ".name"))} == {
+        ".response.training.evaluate_every",
+        ".segmenter.training.evaluate_every",
+    }
+
+
+def test_rows_of_several_rounds_are_as_long_as_they_are_told():
+    settings = beyond.settings_of(beyond.ROWS["all, two rounds"], share=0.5)
+    config = synthetic_hard.get_config()
+    assert settings["segmenter.training.steps"] == config.segmenter.training.steps / 2
+    assert settings["self_training.steps"] == config.self_training.steps / 2
+
+
+def _load_hard(suffix, flags):
+    name = f"synthetic_hard{suffix}"
+    config = load(Path(f"configs/{name}.py"), Path(f"configs/segmenter/tris_{name}.py"), flags)
+    return to_json(config)
+
+
+def _flatten(value, path=""):
+    if not isinstance(value, dict):
+        return {path: value}
+    return {k: v for name in value for k, v in _flatten(value[name], f"{path}.{name}").items()}

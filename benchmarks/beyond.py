@@ -1,0 +1,183 @@
+"""What each part beyond the paper brings, one at a time and all together, on harder scenes.
+
+    python -m benchmarks.beyond --runs runs/hard0 runs/hard1 runs/hard2
+    python -m benchmarks.beyond --table
+
+Each of the runs (`make stage1 CONFIG=synthetic_hard RUN=... ARGS="--seed ..."`) lends its data and
+its stage-0 CLIP. Every row starts from the paper's recipe (configs/synthetic_hard_tris.py) and
+takes the settings of one part from configs/synthetic_hard.py; what comes before that part is the
+first row's own. All trainings have --share of their configured steps. Scored on the validation
+split, labels on every fourth referent of the training split. Rows that exist are kept.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+from benchmarks import label_quality, segmenter_ablation
+from benchmarks.seeded_rows import (
+    REPOSITORY,
+    fill_rows,
+    lend,
+    run_stage,
+    seed_of,
+    table_by_type,
+)
+from configs import synthetic_hard, synthetic_hard_tris
+from tris.data.index import open_index
+from tris.pseudo.store import open_label_store
+
+RESULTS = REPOSITORY / "docs" / "beyond.json"
+STAGE0 = ("data", "index", "index_with_masks", "clip", "pretrain")
+FOLDER = "beyond"
+PAPER, ALL = "paper's recipe", "all, one round"
+CONFIGS = {"synthetic_hard_tris": synthetic_hard_tris, "synthetic_hard": synthetic_hard}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        takes: Settings that come from configs/synthetic_hard.py; all others are the paper's.
+        starts_from: Row whose work it builds upon; None = it starts from stage 0.
+        lent: What that row lends.
+        rounds: Of stage 2; the lent segmenter is the first.
+        config: Base of the settings.
+    """
+
+    takes: tuple[str, ...] = ()
+    starts_from: str | None = PAPER
+    lent: tuple[str, ...] = ()
+    rounds: int = 1
+    config: str = "synthetic_hard_tris"
+
+
+STAGE2_BATCHES = tuple(
+    f"segmenter.{field}"
+    for field in (
+        "training.sampling", "training.global_batch_size", "training.sentences_per_image",
+        "training.steps", "training.learning_rate", "network.referent_weight",
+        "network.dice_weight",
+    )
+)  # fmt: skip
+STAGE1_BATCHES = tuple(
+    f"response.{field}"
+    for field in (
+        "training.sampling", "training.global_batch_size", "training.sentences_per_image",
+        "training.steps", "calibration.positive_weight", "calibration.negative_weight",
+    )
+)  # fmt: skip
+MERGING = (
+    "labels.selection.method",
+    "labels.selection.temperature",
+    "labels.selection.rival_weight",
+)
+STAGE1, LABELS = ("response",), ("response", "labels")
+ROWS = {
+    PAPER: Row(starts_from=None),
+    "image-wise batches in stage 1": Row(STAGE1_BATCHES, starts_from=None),
+    "weighted merging": Row(MERGING, lent=STAGE1),
+    "competition": Row(("labels.label.competition",), lent=STAGE1),
+    "place words": Row(("segmenter.network.has_place_words",), lent=LABELS),
+    "flips": Row(("segmenter.training.flip_probability",), lent=LABELS),
+    "image-wise batches and losses in stage 2": Row(STAGE2_BATCHES, lent=LABELS),
+    "a second round": Row(lent=LABELS, rounds=2),
+    ALL: Row(starts_from=None, config="synthetic_hard"),
+    "all, two rounds": Row(
+        starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"
+    ),
+}  # fmt: skip
+COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
+TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
+
+
+def main() -> None:
+    """Train and score what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--share", type=float, default=0.5, help="of the configured steps")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
+        return
+    measured = partial(measure, share=arguments.share)
+    independent = [name for name, row in ROWS.items() if row.starts_from is None]
+    for names in (independent, ROWS):
+        results = fill_rows(names, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+    print(table_by_type(results, ROWS, COLUMNS, TYPES))
+
+
+def measure(name: str, run: Path, *, share: float) -> dict[str, Any]:
+    """Train and score one row on one seed; return fractions."""
+    row = ROWS[name]
+    folder = lend(run, STAGE0, to=FOLDER, row=name)
+    if row.starts_from is not None:
+        lend_work(lend(run, (), to=FOLDER, row=row.starts_from), folder, row)
+    settings = settings_of(row, share) | {
+        "seed": seed_of(run),
+        "tracking.tracking": "none",
+        "response.training.evaluate_every": None,
+        "segmenter.training.evaluate_every": None,
+    }
+    for stage in ("train_response", "make_pseudo_labels", "train_segmenter", "self_train"):
+        run_stage(
+            stage, config=row.config, segmenter="tris", folder=folder,
+            settings=[as_flag(field, value) for field, value in settings.items()],
+        )  # fmt: skip
+    labels = folder / ("labels" if row.rounds == 1 else f"rounds/{row.rounds}/labels")
+    index = open_index(folder / "index_with_masks", "train")
+    found = segmenter_ablation.score(folder / "segmenter" / "model", folder / "index")
+    found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
+    return found
+
+
+def lend_work(source: Path, folder: Path, row: Row) -> None:
+    """Link what a row builds upon; a finished segmenter is the first of several rounds."""
+    links = {folder / part: source / part for part in row.lent}
+    if row.rounds > 1:
+        links[folder / "rounds" / "1" / "segmenter"] = source / "segmenter"
+    for link, target in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(target.resolve())
+
+
+def settings_of(row: Row, share: float) -> dict[str, Any]:
+    """Return what differs from the row's config: its part, and the numbers of steps."""
+    taken = synthetic_hard.get_config()
+    settings = {path: look_up(taken, path) for path in row.takes}
+    settings["self_training.rounds"] = row.rounds
+    config = CONFIGS[row.config].get_config()
+    for path in ("response.training.steps", "segmenter.training.steps"):
+        steps = settings.get(path, look_up(config, path))
+        assert isinstance(steps, int)
+        settings[path] = round(share * steps)
+    if row.rounds > 1:
+        settings["self_training.steps"] = round(share * taken.self_training.steps)
+    return settings
+
+
+def look_up(config: object, path: str) -> object:
+    """Return a field of a field of a config."""
+    return reduce(getattr, path.split("."), config)
+
+
+def as_flag(path: str, value: object) -> str:
+    """Return a setting as the command line has it."""
+    flag = path.replace("_", "-")
+    if isinstance(value, bool):
+        head, _, last = flag.rpartition(".")
+        return f"--{flag}" if value else f"--{head}.no-{last}"
+    return f"--{flag}={value}"
+
+
+if __name__ == "__main__":
+    main()
