@@ -50,8 +50,8 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             encoder=SMALL_CLIP,
             training=TrainingConfig(
                 global_batch_size=64, sampling="images", steps=1600, learning_rate=1e-3,
-                schedule="cosine", warmup_steps=50, precision="auto", num_workers=0,
-                evaluate_every=None,
+                schedule="cosine", warmup_steps=50, precision="auto", attention="plain",
+                num_workers=0, evaluate_every=None,
             ),
         ),
         response=ResponseExperiment(
@@ -62,7 +62,7 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             ),
             training=TrainingConfig(
                 global_batch_size=48, steps=400, learning_rate=1e-3, precision="auto",
-                num_workers=0, evaluate_every=200, select="last",
+                attention="plain", num_workers=0, evaluate_every=200, select="last",
             ),
             encoder_learning_rate_scale=1.0,
         ),

@@ -35,8 +35,8 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
             encoder_learning_rate_scale=0.3,
         ),
         training=TrainingConfig(
-            global_batch_size=32, steps=900, learning_rate=1e-3, precision="auto", num_workers=0,
-            evaluate_every=300, select="last",
+            global_batch_size=32, steps=900, learning_rate=1e-3, precision="auto",
+            attention="plain", num_workers=0, evaluate_every=300, select="last",
         ),
     )  # fmt: skip
 
