@@ -11,24 +11,20 @@ likewise. One row each: sentence, annotated mask (green), then every model's mas
 import argparse
 import random
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.predictions import predict
 from tris.data.images import read_photograph
 from tris.data.index import Index, open_index
-from tris.data.loader import build_loader
 from tris.data.masks import decode_mask
-from tris.data.plan import evaluation_batches
-from tris.data.samples import ExpressionDataset
-from tris.data.tokens import build_tokenizer
-from tris.metrics.evaluator import Prediction, predict_split
+from tris.metrics.evaluator import Prediction
 from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
-from tris.segmenters.contract import Segmenter
 from tris.tracking.overlays import TRUTH_COLOUR, draw_overlay
 
 FOUND, MISSED = 0.5, 0.1
@@ -56,17 +52,6 @@ def main() -> None:
     rows = [[by_key[key_of(each)] for by_key in found.values()] for each in chosen]
     draw(rows, index, list(found)).save(arguments.out)
     print(f"{arguments.out}: {len(rows)} sentences of {len(next(iter(found.values())))}")
-
-
-def predict(folder: Path, index: Index) -> Iterator[Prediction]:
-    """Yield what a model directory says of every sentence of a split."""
-    network = Segmenter.from_pretrained(folder).requires_grad_(False)
-    spec = network.input_spec
-    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=network.assets))
-    numbers = evaluation_batches(index, images_per_batch=16)
-    yield from predict_split(
-        network, zip(numbers, build_loader(dataset, numbers), strict=True), index
-    )
 
 
 def key_of(prediction: Prediction) -> Key:

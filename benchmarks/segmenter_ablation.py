@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.predictions import predict
 from benchmarks.seeded_rows import (
     REPOSITORY,
     fill_rows,
@@ -24,13 +25,8 @@ from benchmarks.seeded_rows import (
     table_by_type,
 )
 from tris.data.index import expression_types, open_index
-from tris.data.loader import build_loader
-from tris.data.plan import evaluation_batches
-from tris.data.samples import ExpressionDataset
-from tris.data.tokens import build_tokenizer
-from tris.metrics.evaluator import count_predictions, predict_split
+from tris.metrics.evaluator import count_predictions
 from tris.metrics.summary import summarise
-from tris.segmenters.contract import Segmenter
 
 LENT = ("data", "index", "clip", "response", "labels")
 RESULTS = REPOSITORY / "docs" / "segmenter_ablation.json"
@@ -82,12 +78,8 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
 
 def score(model: Path, index_directory: Path) -> dict[str, Any]:
     """Return the metrics of a model directory on the validation split, overall and by type."""
-    network = Segmenter.from_pretrained(model)
-    spec, index = network.input_spec, open_index(index_directory, "val")
-    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=network.assets))
-    numbers = evaluation_batches(index, images_per_batch=16)
-    batches = zip(numbers, build_loader(dataset, numbers), strict=True)
-    rows = count_predictions(predict_split(network, batches, index))
+    index = open_index(index_directory, "val")
+    rows = count_predictions(predict(model, index))
     return summarise(rows, expression_types(index), names=tuple(COLUMNS))
 
 

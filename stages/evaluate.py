@@ -57,7 +57,7 @@ def main() -> None:
         if stage.is_main and split == stage.config.data.evaluation_splits[0]:
             save_gallery(gallery.items(), stage.folders.run / "gallery")
             track(stage, results, split, gallery)
-    for split, index, protocol in generalized_splits(stage):
+    for split, index, protocol in generalized_splits(stage.config, stage.folders):
         for name, job in trained_jobs(stage):
             rows = gather_rows(count_predictions(predict_job(stage, job, index)))
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
@@ -67,7 +67,7 @@ def main() -> None:
         scratch.write_text(json.dumps(results, indent=2) + "\n")
         scratch.replace(stage.folders.metrics)
         stage.say(final_table(results))
-        if any(True for _ in generalized_splits(stage)):
+        if any(True for _ in generalized_splits(stage.config, stage.folders)):
             stage.say(generalized_table(results))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()

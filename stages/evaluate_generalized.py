@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from stages.setup import Stage
+from stages.setup import Folders
+from tris.config import ExperimentConfig
 from tris.data.index import Index, expression_types, open_index
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
 from tris.metrics.summary import summarise
@@ -31,14 +32,15 @@ DATASETS = ("grefcoco", "ref-zom")
 """Data sets whose own splits hold such sentences."""
 
 
-def generalized_splits(stage: Stage) -> Iterator[tuple[str, Index, ScoringProtocol]]:
+def generalized_splits(
+    config: ExperimentConfig[Any], folders: Folders
+) -> Iterator[tuple[str, Index, ScoringProtocol]]:
     """Yield name, index and protocol of every such split that the run has.
 
     Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
     gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name. Ref-ZOM is scored as its
     paper does, where only a mask without a pixel says "nothing here".
     """
-    config, folders = stage.config, stage.folders
     area = config.evaluation.minimum_area
     gres = replace(PROTOCOLS["mabp"], minimum_area=area)
     groups = replace(PROTOCOLS["grser"], no_target_by="either", minimum_area=area)

@@ -154,7 +154,19 @@ def _check_group_settings(config: TrainingConfig) -> None:
 def evaluation_loader(
     stage: Stage, dataset: ExpressionDataset, *, images_per_batch: int, num_workers: int
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yield this process's share of a split: running numbers of expressions, and their batch.
+    """Yield this process's share of a split: running numbers of expressions, and their batch."""
+    accelerator = stage.accelerator
+    yield from load_split(
+        dataset, images_per_batch=images_per_batch, num_workers=num_workers,
+        process_index=accelerator.process_index, num_processes=accelerator.num_processes,
+    )  # fmt: skip
+
+
+def load_split(
+    dataset: ExpressionDataset, *, images_per_batch: int, num_workers: int = 0,
+    process_index: int = 0, num_processes: int = 1,
+) -> Iterator[tuple[list[int], Batch]]:  # fmt: skip
+    """Yield one process's share of a split: running numbers of expressions, and their batch.
 
     Whole batches are shared out, so each is the same whatever the number of processes: what an
     image is computed with may touch the last digit of its maps. A group-wise network gets whole
@@ -162,12 +174,10 @@ def evaluation_loader(
     """
     if dataset.spec.group_size:
         groups = group_evaluation_batches(dataset.index, pairs_per_batch=2 * images_per_batch)
-        mine = groups[stage.accelerator.process_index :: stage.accelerator.num_processes]
+        mine = groups[process_index::num_processes]
         numbers = [[item.expression for item in batch] for batch in mine]
         yield from zip(numbers, build_loader(dataset, mine, num_workers=num_workers), strict=True)
         return
     everyone = evaluation_batches(dataset.index, images_per_batch=images_per_batch)
-    accelerator = stage.accelerator
-    batches = everyone[accelerator.process_index :: accelerator.num_processes]
-    loader = build_loader(dataset, batches, num_workers=num_workers)
-    yield from zip(batches, loader, strict=True)
+    batches = everyone[process_index::num_processes]
+    yield from zip(batches, build_loader(dataset, batches, num_workers=num_workers), strict=True)

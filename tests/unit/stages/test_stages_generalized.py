@@ -1,7 +1,6 @@
 """Which rules a data set with sentences about several objects, or none, is scored by."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from configs import debug
 from stages import evaluate_generalized
 from stages.evaluate_generalized import generalized_splits, summarise_generalized
-from stages.setup import Folders, Stage
+from stages.setup import Folders
 from tris.config import DataConfig
 from tris.metrics.protocols import PROTOCOLS
 from tris.metrics.rows import Counts
@@ -20,7 +19,7 @@ def find_splits(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_generalized, "open_index", lambda folder, split: split)
     data = DataConfig(dataset=dataset, evaluation_splits=("test",))
     config = dataclasses.replace(debug.get_config(), data=data)
-    return list(generalized_splits(Stage(config, Folders(tmp_path), None, SimpleNamespace())))
+    return list(generalized_splits(config, Folders(tmp_path)))
 
 
 def refusal(number, area, *, is_said=False):

@@ -1,0 +1,197 @@
+"""Sentences about several objects and about none: every segmenter, text alone and true masks.
+
+    python -m benchmarks.generalized --runs runs/gres0 runs/gres1 runs/gres2
+    python -m benchmarks.generalized --runs ... --rows ablations --share 0.5
+    python -m benchmarks.generalized --table
+
+Each of the runs (`make stage1 CONFIG=synthetic_gres RUN=... ARGS="--seed ..."`, then its labels:
+stages/make_pseudo_labels.py) lends its data, its stage 1 and its labels; every row is trained anew.
+The main rows are scored on the splits on which nothing is chosen (gres_testA, groups_test), the
+ablations, which are the papers' own (MABP: Tables V and VI; GRSer: Tables 4, 5 and 6), on the
+others. Rows that exist are kept. One thread per training.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.predictions import predict
+from benchmarks.seeded_rows import (
+    REPOSITORY,
+    Results,
+    fill_rows,
+    lend,
+    mean_and_spread,
+    run_stage,
+    seed_of,
+)
+from configs import synthetic_gres
+from stages.evaluate_generalized import generalized_splits, summarise_generalized
+from stages.setup import Folders
+from tris.config import load
+from tris.metrics.evaluator import count_predictions
+
+RESULTS = REPOSITORY / "docs" / "generalized.json"
+LENT = (
+    "data", "index", "index_with_masks", "index_gres", "index_groups", "clip", "pretrain",
+    "response", "labels", "composition.npz",
+)  # fmt: skip
+CONFIG = "synthetic_gres"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training.
+
+    Attributes:
+        segmenter: Its name.
+        settings: On top of the config's.
+        is_ceiling: Learns from annotated masks.
+    """
+
+    segmenter: str
+    settings: tuple[str, ...] = ()
+    is_ceiling: bool = False
+
+
+SINGLE_ONLY = tuple(
+    f"--segmenter.composition.{kind}-share={share}"
+    for kind, share in (("single", 1), ("multi", 0), ("none", 0))
+)
+MAIN = {
+    "TRIS net, nothing composed": Row("tris", SINGLE_ONLY),
+    "TRIS net": Row("tris"),
+    "MABP": Row("mabp"),
+    "GRSer": Row("grser"),
+    "TRIS net, true masks": Row("tris", is_ceiling=True),
+    "MABP, true masks": Row("mabp", is_ceiling=True),
+    "GRSer, true masks": Row("grser", is_ceiling=True),
+}
+
+
+def mabp(*settings: str) -> Row:
+    """Return an ablation of MABP's decoder."""
+    return Row("mabp", tuple(f"--segmenter.network.decoder.{setting}" for setting in settings))
+
+
+def grser(*settings: str) -> Row:
+    """Return an ablation of GRSer."""
+    return Row("grser", tuple(f"--segmenter.network.{setting}" for setting in settings))
+
+
+NO_GENERATOR = ("no-has-query-generator",)
+NO_WORDS = (*NO_GENERATOR, "no-has-words-in-cross-attention", "no-has-words-in-self-attention")
+ABLATIONS = {
+    "MABP": Row("mabp"),
+    "MABP V.1: naive": mabp(*NO_WORDS, "no-has-regional-supervision"),
+    "MABP V.2: + regional supervision": mabp(*NO_WORDS),
+    "MABP V.3: + mixed-modal decoder": mabp(*NO_GENERATOR),
+    "MABP VI: masks of the last head only": mabp("num-mask-heads=1"),
+    "MABP VI: no no-target branch": mabp("num-no-target-heads=0"),
+    "MABP VI: one no-target branch": mabp("num-no-target-heads=1"),
+    "GRSer": Row("grser"),
+    "GRSer 4: random order in training and test": grser("ranking=random"),
+    "GRSer 4: random order in test": grser("evaluation-ranking=random"),
+    "GRSer 4: positive rank": grser("ranking=positive"),
+    "GRSer 4: negative rank": grser("ranking=negative"),
+    "GRSer 5: without vision-activated heatmaps": grser("no-has-vision-heatmaps"),
+    "GRSer 5: without mirror training": grser("no-has-mirror-training"),
+    "GRSer 5: without triplet loss": grser("no-has-triplet-loss"),
+    "GRSer 6: N = 3": grser("input-spec.group-size=3"),
+    "GRSer 6: N = 5": grser("input-spec.group-size=5"),
+}
+SENTENCES = {
+    "generalized_mean_iou": "gIoU",
+    "cumulative_iou": "cIoU",
+    "no_target_accuracy": "N-acc",
+    "target_accuracy": "T-acc",
+    "precision_at_70": "Pr@.7",
+    "precision_at_80": "Pr@.8",
+    "precision_at_90": "Pr@.9",
+}
+GROUPS = {"adapted_mean_iou": "adapted mIoU", "negative_recall": "R_neg"}
+
+
+def main() -> None:
+    """Train and score what is missing, or print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--rows", choices=("main", "ablations"), default="main")
+    parser.add_argument("--share", type=float, default=1.0, help="of the configured steps")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
+    arguments = parser.parse_args()
+    rows = MAIN if arguments.rows == "main" else ABLATIONS
+    if arguments.table:
+        results = json.loads(arguments.out.read_text())
+    else:
+        measured = partial(measure, rows=rows, share=arguments.share)
+        results = fill_rows(rows, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+    print(make_table(results, rows))
+
+
+def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict[str, Any]:
+    """Train and score one row on one seed; return the metrics of every split, fractions."""
+    row = rows[name]
+    folder = lend(run, LENT, to="generalized" if rows is MAIN else "ablations", row=name)
+    experiment = load(
+        REPOSITORY / "configs" / f"{CONFIG}.py",
+        REPOSITORY / "configs" / "segmenter" / f"{row.segmenter}_{CONFIG}.py",
+        list(row.settings),
+    )
+    steps = experiment.segmenter.training.steps
+    assert steps is not None
+    run_stage(
+        "train_segmenter", config=CONFIG, segmenter=row.segmenter, folder=folder,
+        settings=[
+            f"--seed={seed_of(run)}", "--tracking.tracking=none",
+            f"--segmenter.training.steps={round(share * steps)}",
+            "--segmenter.training.evaluate-every=None", *row.settings,
+            *(["--ceiling"] if row.is_ceiling else []),
+        ],
+    )  # fmt: skip
+    job = "ceiling" if row.is_ceiling else "segmenter"
+    if row.segmenter != "tris":
+        job = f"{job}_{row.segmenter}"
+    wanted = {"gres_testA", "groups_test"} if rows is MAIN else {"gres_val", "groups_val"}
+    return {
+        split: summarise_generalized(
+            count_predictions(predict(folder / job / "model", index)), index, protocol
+        )
+        for split, index, protocol in generalized_splits(synthetic_gres.get_config(), Folders(run))
+        if split in wanted
+    }
+
+
+def make_table(results: Results, rows: Iterable[str]) -> str:
+    """Return Markdown, percent: mean and, of several seeds, standard deviation."""
+    titles = ["", "seeds", *SENTENCES.values(), *GROUPS.values()]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for name in rows:
+        runs = list(results.get(name, {}).values())
+        if not runs:
+            continue
+        cells = [
+            mean_and_spread([figures_of(run, kind)[key] for run in runs])
+            for kind, keys in (("gres", SENTENCES), ("groups", GROUPS))
+            for key in keys
+        ]
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figures_of(run: dict[str, Any], kind: str) -> dict[str, float]:
+    """Return the metrics of the split of a kind."""
+    (split,) = (name for name in run if name.startswith(kind))
+    figures: dict[str, float] = run[split]
+    return figures
+
+
+if __name__ == "__main__":
+    main()
