@@ -6,15 +6,15 @@
 Each of the runs (`make stage1 CONFIG=synthetic_hard RUN=... ARGS="--seed ..."`) lends its data and
 its stage-0 CLIP. Every row starts from the paper's recipe (configs/synthetic_hard_tris.py) and
 takes the settings of one part from configs/synthetic_hard.py; what comes before that part is the
-first row's own. All trainings have --share of their configured steps. Scored on the validation
-split, labels on every fourth referent of the training split. Rows that exist are kept.
+first row's own. Trainings are as short as `STEPS` says. Scored on the validation split, labels on
+every fourth referent of the training split. Rows that exist are kept.
 """
 
 import argparse
 import json
 import os
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ RESULTS = REPOSITORY / "docs" / "beyond.json"
 STAGE0 = ("data", "index", "index_with_masks", "clip", "pretrain")
 FOLDER = "beyond"
 PAPER, ALL = "paper's recipe", "all, one round"
+STEPS = {
+    "response": {"referents": 200, "images": 400},
+    "segmenter": {"referents": 450, "images": 500},
+}
+"""By stage and what a batch is made of; half of configs/synthetic_tris.py for random pairs."""
+LATER_STEPS = 250
 CONFIGS = {"synthetic_hard_tris": synthetic_hard_tris, "synthetic_hard": synthetic_hard}
 
 
@@ -61,15 +67,14 @@ STAGE2_BATCHES = tuple(
     f"segmenter.{field}"
     for field in (
         "training.sampling", "training.global_batch_size", "training.sentences_per_image",
-        "training.steps", "training.learning_rate", "network.referent_weight",
-        "network.dice_weight",
+        "training.learning_rate", "network.referent_weight", "network.dice_weight",
     )
 )  # fmt: skip
 STAGE1_BATCHES = tuple(
     f"response.{field}"
     for field in (
         "training.sampling", "training.global_batch_size", "training.sentences_per_image",
-        "training.steps", "calibration.positive_weight", "calibration.negative_weight",
+        "calibration.positive_weight", "calibration.negative_weight",
     )
 )  # fmt: skip
 MERGING = (
@@ -100,7 +105,6 @@ def main() -> None:
     """Train and score what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
-    parser.add_argument("--share", type=float, default=0.5, help="of the configured steps")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
@@ -108,20 +112,19 @@ def main() -> None:
     if arguments.table:
         print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
         return
-    measured = partial(measure, share=arguments.share)
     independent = [name for name, row in ROWS.items() if row.starts_from is None]
     for names in (independent, ROWS):
-        results = fill_rows(names, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+        results = fill_rows(names, arguments.runs, arguments.out, measure, jobs=arguments.jobs)
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 
-def measure(name: str, run: Path, *, share: float) -> dict[str, Any]:
+def measure(name: str, run: Path) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
     row = ROWS[name]
     folder = lend(run, STAGE0, to=FOLDER, row=name)
     if row.starts_from is not None:
         lend_work(lend(run, (), to=FOLDER, row=row.starts_from), folder, row)
-    settings = settings_of(row, share) | {
+    settings = settings_of(row) | {
         "seed": seed_of(run),
         "tracking.tracking": "none",
         "response.training.evaluate_every": None,
@@ -150,18 +153,16 @@ def lend_work(source: Path, folder: Path, row: Row) -> None:
             link.symlink_to(target.resolve())
 
 
-def settings_of(row: Row, share: float) -> dict[str, Any]:
+def settings_of(row: Row) -> dict[str, Any]:
     """Return what differs from the row's config: its part, and the numbers of steps."""
-    taken = synthetic_hard.get_config()
+    taken, base = synthetic_hard.get_config(), CONFIGS[row.config].get_config()
     settings = {path: look_up(taken, path) for path in row.takes}
     settings["self_training.rounds"] = row.rounds
-    config = CONFIGS[row.config].get_config()
-    for path in ("response.training.steps", "segmenter.training.steps"):
-        steps = settings.get(path, look_up(config, path))
-        assert isinstance(steps, int)
-        settings[path] = round(share * steps)
+    for stage, steps in STEPS.items():
+        path = f"{stage}.training.sampling"
+        settings[f"{stage}.training.steps"] = steps[settings.get(path, look_up(base, path))]
     if row.rounds > 1:
-        settings["self_training.steps"] = round(share * taken.self_training.steps)
+        settings["self_training.steps"] = LATER_STEPS
     return settings
 
 

@@ -43,15 +43,18 @@ def test_the_parts_together_are_the_whole_recipe():
     left = {path for path in wanted if found[path] != wanted[path]}
     assert {path for path in left if not path.startswith((".evaluation", ".name"))} == {
         ".response.training.evaluate_every",
+        ".response.training.steps",
         ".segmenter.training.evaluate_every",
+        ".segmenter.training.steps",
+        ".self_training.rounds",
     }
 
 
-def test_rows_of_several_rounds_are_as_long_as_they_are_told():
-    settings = beyond.settings_of(beyond.ROWS["all, two rounds"], share=0.5)
-    config = synthetic_hard.get_config()
-    assert settings["segmenter.training.steps"] == config.segmenter.training.steps / 2
-    assert settings["self_training.steps"] == config.self_training.steps / 2
+def test_rows_are_as_long_as_they_say():
+    pairs, images = (beyond.settings_of(beyond.ROWS[name]) for name in (beyond.PAPER, beyond.ALL))
+    assert (pairs["response.training.steps"], pairs["segmenter.training.steps"]) == (200, 450)
+    assert (images["response.training.steps"], images["segmenter.training.steps"]) == (400, 500)
+    assert beyond.settings_of(beyond.ROWS["all, two rounds"])["self_training.steps"] == 250
 
 
 def _load_hard(suffix, flags):
