@@ -8,8 +8,10 @@ ROUNDS    ?=
 ARGS      ?=
 PYTHON    ?= python3
 
-# Threads that wait without spinning: on a busy machine this is four times as fast.
+# Threads that wait spin for a moment only (GNU's OpenMP), or not at all (others'): on a machine
+# that others use, too, longer is many times slower; docs/performance.md has the figures.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT  ?= 20000
 export PYTHONPATH := $(CURDIR)
 
 BIN      := .venv/bin

@@ -18,10 +18,8 @@ def start(tmp_path, monkeypatch):
     torch.backends.cuda.enable_flash_sdp(True)
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_fused"), [((), True), (("--segmenter.training.attention", "plain"), False)]
-)
-def test_plain_attention_is_taken_where_a_training_says_so(start, settings, is_fused):
+@pytest.mark.parametrize(("attention", "is_fused"), [("None", True), ("plain", False)])
+def test_plain_attention_is_taken_where_a_training_says_so(start, attention, is_fused):
     torch.backends.cuda.enable_flash_sdp(not is_fused)
-    start(*settings)
+    start("--segmenter.training.attention", attention)
     assert torch.backends.cuda.flash_sdp_enabled() == is_fused
