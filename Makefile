@@ -17,7 +17,7 @@ export PYTHONPATH := $(CURDIR)
 BIN      := .venv/bin
 SETTINGS := --config configs/$(CONFIG).py --segmenter configs/segmenter/$(SEGMENTER)_$(CONFIG).py \
             --run $(RUN) $(if $(DATA),--data $(DATA)) \
-            $(if $(ROUNDS),--self-training.rounds=$(ROUNDS)) $(ARGS)
+            $(if $(ROUNDS),--segmenter.rounds=$(ROUNDS)) $(ARGS)
 LAUNCH   := $(BIN)/python -m stages.launch --nproc $(NPROC)
 
 .PHONY: stage1 stage2 ceiling evaluate report demo test test-fast check golden bench clean help

@@ -85,13 +85,13 @@ MERGING = (
 STAGE1, LABELS = ("response",), ("response", "labels")
 ROWS = {
     PAPER: Row(starts_from=None),
-    "image-wise batches in stage 1": Row(STAGE1_BATCHES, starts_from=None),
+    "image-wise stage 1, no calibration": Row(STAGE1_BATCHES, starts_from=None),
     "weighted merging": Row(MERGING, lent=STAGE1),
     "competition": Row(("labels.label.competition",), lent=STAGE1),
     "place words": Row(("segmenter.network.has_place_words",), lent=LABELS),
     "flips": Row(("segmenter.training.flip_probability",), lent=LABELS),
-    "image-wise batches and losses in stage 2": Row(STAGE2_BATCHES, lent=LABELS),
-    "a second round": Row(lent=LABELS, rounds=2),
+    "image-wise stage 2, its losses and rate": Row(STAGE2_BATCHES, lent=LABELS),
+    "a second round, 250 steps more": Row(lent=LABELS, rounds=2),
     ALL: Row(starts_from=None, config="synthetic_hard"),
     "all, two rounds": Row(
         starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"
@@ -157,7 +157,7 @@ def settings_of(row: Row) -> dict[str, Any]:
     """Return what differs from the row's config: its part, and the numbers of steps."""
     taken, base = synthetic_hard.get_config(), CONFIGS[row.config].get_config()
     settings = {path: look_up(taken, path) for path in row.takes}
-    settings["self_training.rounds"] = row.rounds
+    settings["segmenter.rounds"] = row.rounds
     for stage, steps in STEPS.items():
         path = f"{stage}.training.sampling"
         settings[f"{stage}.training.steps"] = steps[settings.get(path, look_up(base, path))]

@@ -296,22 +296,29 @@ def count_joined(cases: Sequence[Case], settings: Settings) -> int:
 def search(
     cases: Sequence[Case], settings: Settings, fields: dict[str, tuple[Change, Sequence[Any]]]
 ) -> Settings:
-    """Vary one field after the other, print every figure, and keep the best value."""
+    """Vary one field after the other; what is best so far stays unless a value beats it."""
     is_odd = np.array([n % 2 == 1 for n, case in enumerate(cases) for _ in case.referents])
     print("| field | value | even images | odd images | all | ms per image |")
     print("|---|---|---|---|---|---|")
+
+    def measure(candidate: Settings, name: str, value: object) -> float:
+        start = time.perf_counter()
+        iou = score(cases, candidate)
+        milliseconds = 1000 * (time.perf_counter() - start) / len(cases)
+        halves = [100 * part.mean() for part in (iou[~is_odd], iou[is_odd], iou)]
+        cells = " | ".join(f"{each:.1f}" for each in halves)
+        print(f"| {name} | {value} | {cells} | {milliseconds:.0f} |", flush=True)
+        return float(iou.mean())
+
+    best, best_iou = settings, measure(settings, "as given", "")
     for name, (change, values) in fields.items():
-        found = []
+        start = best
         for value in values:
-            start = time.perf_counter()
-            iou = score(cases, change(settings, value))
-            milliseconds = 1000 * (time.perf_counter() - start) / len(cases)
-            halves = [100 * part.mean() for part in (iou[~is_odd], iou[is_odd], iou)]
-            cells = " | ".join(f"{each:.1f}" for each in halves)
-            print(f"| {name} | {value} | {cells} | {milliseconds:.0f} |", flush=True)
-            found.append(float(iou.mean()))
-        settings = change(settings, values[int(np.argmax(found))])
-    return settings
+            candidate = change(start, value)
+            iou = measure(candidate, name, value)
+            if iou > best_iou:
+                best, best_iou = candidate, iou
+    return best
 
 
 def main() -> None:

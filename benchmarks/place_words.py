@@ -41,6 +41,7 @@ from tris.segmenters.contract import Segmenter
 HORIZONTAL = {"left": "right", "leftmost": "rightmost"}
 VERTICAL = {"top": "bottom", "topmost": "lowest", "upper": "lower", "above": "below"}
 RELATIONS = (("left", "of"), ("right", "of"), ("above",), ("below",), ("between",), ("next", "to"))
+SENTENCES_PER_BATCH = 256
 GENERIC = {"thing", "object", "one", "the", "a", "an", "of", "in", "on", "at", "to", "side"}
 
 
@@ -199,11 +200,13 @@ def feature_distances(
     for first, second, *_ in (group for group in images_of(index) if len(group) > 1):
         names.append("two referents")
         pairs.append((first.sentences[0], second.sentences[0]))
-    features = [
-        functional.normalize(embed(tokenizer(side)[0]).float(), dim=-1)
-        for side in ([one for one, _ in pairs], [other for _, other in pairs])
-    ]
-    distances = (features[0] - features[1]).norm(dim=-1).tolist()
+    distances: list[float] = []
+    for start in range(0, len(pairs), SENTENCES_PER_BATCH):
+        sides = zip(*pairs[start : start + SENTENCES_PER_BATCH], strict=True)
+        one, other = (
+            functional.normalize(embed(tokenizer(list(side))[0]).float(), dim=-1) for side in sides
+        )
+        distances += (one - other).norm(dim=-1).tolist()
     grouped: dict[str, list[float]] = {}
     for name, distance in zip(names, distances, strict=True):
         grouped.setdefault(name, []).append(distance)
@@ -225,6 +228,8 @@ def main() -> None:
     findings: list[Finding] = []
     if isinstance(network, Segmenter | ResponseNet):
         findings = list(probe(network, tokenizer, index, num_images=arguments.images))
+    if not distances:
+        print("No distances: only CLIP towers and stage 1 have sentence features.")
     print("| words | sentences | features | moved | with mirror | other side | mirrored |")
     print("|---|---|---|---|---|---|---|")
     for pair in sorted({*distances, *(finding.pair for finding in findings)}):

@@ -70,8 +70,7 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
         "train_segmenter", config="synthetic", segmenter=segmenter, folder=folder,
         settings=[
             f"--seed={seed_of(run)}", f"--segmenter.training.steps={steps}",
-            "--self-training.rounds=1", "--segmenter.training.evaluate-every=None",
-            "--tracking.tracking=none", *changes,
+            "--segmenter.training.evaluate-every=None", "--tracking.tracking=none", *changes,
         ],
     )  # fmt: skip
     return score(folder / f"segmenter_{segmenter}" / "model", run / "index")

@@ -50,6 +50,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             label=replace(EMBEDDED_LABELS, competition="image"),
         ),
         segmenter=tris_synthetic.get_config(),
-        self_training=replace(base.self_training, rounds=2),
         evaluation=EvaluationConfig(crf=True, refinement=EMBEDDED_LABELS),
     )  # fmt: skip

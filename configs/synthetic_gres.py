@@ -4,7 +4,7 @@ Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Ex
 Segmentation" (arXiv 2405.15169) for task and metrics; the training sentences are composed of single
 ones (`tris.data.compose`), since nobody annotated any. Every object has sentences, unlike in
 configs/synthetic.py: of an image with an unnamed circle neither "both circles" nor a sentence that
-is to mean nothing could be composed in good faith. One round of stage 2. Scored besides the
+is to mean nothing could be composed in good faith. Scored besides the
 ordinary splits: gres_val and gres_testA in gRefCOCO's form, groups_val and groups_test in that of
 GRSer's groups.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
@@ -34,6 +34,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         ),
         pretrain=replace(base.pretrain, extra_words=WORDS),
         evaluation=replace(base.evaluation, minimum_area=2),  # 50 of 480 x 480 pixels, in 96 x 96
-        self_training=replace(base.self_training, rounds=1),
         segmenter=tris_synthetic_gres.get_config(),
     )

@@ -128,7 +128,7 @@ def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:
     trained in the same run follow under their names, ``segmenter_dmmi``.
     """
     last, ceiling = segmenter_job(stage.config), ceiling_job(stage.config)
-    rounds = range(1, stage.config.self_training.rounds)
+    rounds = range(1, stage.config.segmenter.rounds)
     jobs = [(f"segmenter_round{number}", earlier_job(last, number)) for number in rounds]
     for name, job in (*jobs, ("segmenter", last), ("ceiling", ceiling)):
         if (stage.folders.model(job) / "config.json").is_file():

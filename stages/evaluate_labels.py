@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int64
 
 from stages.gallery import Gallery
-from stages.labelling import to_task
+from stages.labelling import count_workers, to_task
 from stages.setup import Stage, load_judge, with_own_clip
 from tris.config import ExperimentConfig
 from tris.data.index import Index, Referent
@@ -47,7 +47,7 @@ def evaluate_labels(
     )
     map_rows: list[Rows] = []
     label_rows: list[Rows] = []
-    with LabelPool(labels.label, labels.num_workers or torch.get_num_threads()) as pool:
+    with LabelPool(labels.label, count_workers(labels.num_workers)) as pool:
         for chosen, found in pool.refine_images(_tasks(images, index)):
             for place, each in enumerate(chosen):
                 map_rows.append(count_predictions(credit_all(each)))
@@ -103,7 +103,7 @@ def score_with_crf(
     """
     plain: list[Rows] = []
     refined: list[Rows] = []
-    workers = config.labels.num_workers or torch.get_num_threads()
+    workers = count_workers(config.labels.num_workers)
     rule = config.evaluation.refinement
     for each, label in refine_predictions(predictions, index, rule, num_workers=workers):
         plain.append(count_predictions([each]))

@@ -57,8 +57,17 @@ def last_job(stage: Stage) -> str:
 
 
 def find_round(stage: Stage, number: int) -> Round:
-    """Return one round of the segmenter's training, or of the ceiling's."""
+    """Return one round of the segmenter's training, or of the ceiling's.
+
+    Raises:
+        InputError: If a group-wise segmenter is to label the split for itself.
+    """
     config, folders = stage.config, stage.folders
+    if config.segmenter.rounds > 1 and config.segmenter.network.input_spec.group_size:
+        raise InputError(
+            "A group-wise segmenter learns from groups of photographs and would label each alone: "
+            "give ROUNDS=1 (segmenter.rounds)."
+        )
     last = last_job(stage)
     training = config.segmenter.training
     labels, labels_name = folders.labels, f"labels-{config.group}"
@@ -69,7 +78,7 @@ def find_round(stage: Stage, number: int) -> Round:
         training = later_training(
             training, config.self_training.steps, config.self_training.learning_rate
         )
-    is_last = number == config.self_training.rounds
+    is_last = number == config.segmenter.rounds
     return Round(
         number=number,
         job=last if is_last else earlier_job(last, number),
@@ -120,7 +129,7 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
     settings = {
         "seed": config.seed,
         "data": config.data,
-        "segmenter": dataclasses.replace(config.segmenter, training=this.training),
+        "segmenter": dataclasses.replace(config.segmenter, training=this.training, rounds=1),
         "stage1": digest_of_weights(stage1) if stage1.is_file() else None,
         "labels": labels.settings if labels else "annotated masks",
     }
@@ -142,10 +151,10 @@ def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
     place = stage.folders.job(this.job)
     found = read_trained(last)
     number = 0 if found is None else found.get("round", 1)
-    if number > stage.config.self_training.rounds:
+    if number > stage.config.segmenter.rounds:
         raise InputError(
             f"{last} holds round {number} of a training: give ROUNDS={number} "
-            "(self_training.rounds), or choose another RUN."
+            "(segmenter.rounds), or choose another RUN."
         )
     is_misplaced = number == this.number and place != last
     if found is not None and is_misplaced:

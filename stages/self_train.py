@@ -26,7 +26,7 @@ def main() -> None:
         training="segmenter.training",
         switches=["ceiling", "replace"],
     )
-    for number in range(2, stage.config.self_training.rounds + 1):
+    for number in range(2, stage.config.segmenter.rounds + 1):
         this = find_round(stage, number)
         if not is_ceiling(stage):
             labelling = labelling_by_segmenter(stage, this)

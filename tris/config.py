@@ -129,22 +129,17 @@ class LabelExperiment:
 class SelfTrainingConfig:
     """Rounds of stage 2 after the first: relabel with the last round's segmenter, train it further.
 
+    Their number is the segmenter's (`SegmenterExperiment.rounds`).
+
     Attributes:
-        rounds: Of stage 2 in all; 1 = there is no self-training.
         steps: Of each later round; None = as the first.
         learning_rate: Of each later round; None = as the first.
         label: How a segmenter's map becomes a label.
     """
 
-    rounds: int = 1
     steps: int | None = None
     learning_rate: float | None = None
     label: LabelConfig = SEGMENTER_LABELS
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        if self.rounds < 1:
-            raise InputError(f"Stage 2 has at least 1 round, not {self.rounds}.")
 
 
 @dataclass(frozen=True)
@@ -175,12 +170,19 @@ class SegmenterExperiment(Generic[Network]):
         name: Job folder and row of the table.
         composition: Also train on sentences about several objects and about none, composed of
             single ones; None = on those of the data set alone.
+        rounds: Of training, `SelfTrainingConfig` has the later ones; 1 = there is no self-training.
     """
 
     network: Network
     training: TrainingConfig = field(default_factory=TrainingConfig)
     name: str = "tris"
     composition: CompositionConfig | None = None
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.rounds < 1:
+            raise InputError(f"Stage 2 has at least 1 round, not {self.rounds}.")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
     return dataclasses.replace(
         base,
         network=_beyond(base.network),
+        rounds=2,
         training=dataclasses.replace(
             base.training, sampling="images", global_batch_size=8, sentences_per_image=0,
             flip_probability=0.5, steps=500, learning_rate=2e-3, evaluate_every=250,

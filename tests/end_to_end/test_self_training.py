@@ -20,7 +20,7 @@ COMPETING = (
     "--labels.label.competition=image", "--labels.label.competing.map-overlap=1.1",
 )  # fmt: skip
 TWO_ROUNDS = (
-    "--self-training.rounds=2", "--self-training.steps=6",
+    "--segmenter.rounds=2", "--self-training.steps=6",
     "--self-training.label.competing.map-overlap=1.1",
 )  # fmt: skip
 PARTS = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
@@ -147,6 +147,39 @@ def test_a_killed_second_round_resumes_to_the_same_weights(
     assert running.signal_once_there(checkpoint, signal.SIGKILL) == [-signal.SIGKILL]
     zygote.run("self_train", arguments)
     assert weights_of(run / "segmenter" / "model") == weights_of(two_rounds / "segmenter" / "model")
+
+
+def begin_second_round(run, two_rounds):
+    """Lend a fresh run what the second round starts from."""
+    run.mkdir()
+    for part in ("data", "index", "index_with_masks", "clip", "response", "labels", "rounds/1"):
+        (run / part).parent.mkdir(exist_ok=True)
+        (run / part).symlink_to(two_rounds / part)
+    return run
+
+
+def test_relabelling_that_was_killed_goes_on_to_the_same_labels(
+    two_rounds, tmp_path, zygote, run_settings
+):
+    run = begin_second_round(tmp_path / "run", two_rounds)
+    made, store = two_rounds / "rounds" / "2" / "labels", run / "rounds" / "2" / "labels"
+    store.mkdir(parents=True)
+    (store / "settings.json").write_bytes((made / "settings.json").read_bytes())
+    shard = "shard-00000-of-00001.jsonl"
+    lines = (made / shard).read_bytes().splitlines(keepends=True)
+    (store / shard).write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    zygote.run("self_train", run_settings(run, *TWO_ROUNDS))
+    assert label_lines(store) == label_lines(made)
+
+
+@pytest.mark.multiprocess
+def test_relabelling_does_not_depend_on_the_number_of_processes(
+    two_rounds, tmp_path, zygote, run_settings
+):
+    run = begin_second_round(tmp_path / "run", two_rounds)
+    zygote.run("self_train", run_settings(run, *TWO_ROUNDS), num_processes=2)
+    made, store = (each / "rounds" / "2" / "labels" for each in (two_rounds, run))
+    assert label_lines(store) == label_lines(made)
 
 
 def test_the_second_round_before_the_first_says_what_to_run_first(

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,24 @@ from pycocotools import mask as coco_mask
 from tris.data.index import open_index
 
 pytestmark = pytest.mark.slow
+
+BEYOND = (
+    "--response.training.sampling=images", "--response.training.global-batch-size=4",
+    "--response.training.sentences-per-image=0", "--response.calibration.positive-weight=0",
+    "--response.calibration.negative-weight=0", "--labels.selection.method=margin",
+    "--labels.label.competition=image", "--segmenter.training.sampling=images",
+    "--segmenter.training.global-batch-size=4", "--segmenter.training.sentences-per-image=0",
+    "--segmenter.training.flip-probability=0.5", "--segmenter.network.has-place-words",
+    "--segmenter.network.referent-weight=1", "--segmenter.network.dice-weight=0.5",
+    "--segmenter.rounds=2", "--self-training.steps=6",
+)  # fmt: skip
+"""All that configs/synthetic.py adds to the paper's recipe."""
+BEYOND_STAGES = ("train_response", "make_pseudo_labels", "train_segmenter", "self_train")
+
+
+def label_lines(store):
+    shards = sorted(store.glob("shard-*.jsonl"))
+    return sorted(line for shard in shards for line in shard.read_text().splitlines())
 
 
 def replace_training_masks_by_noise(data):
@@ -56,11 +75,7 @@ def test_weights_are_the_same_when_training_masks_are_noise(
 
 
 def test_labels_are_the_same_when_training_masks_are_noise(finished_run, run_on_noise):
-    def lines(run):
-        shards = sorted((run / "labels").glob("shard-*.jsonl"))
-        return sorted(line for shard in shards for line in shard.read_text().splitlines())
-
-    assert lines(run_on_noise) == lines(finished_run)
+    assert label_lines(run_on_noise / "labels") == label_lines(finished_run / "labels")
 
 
 def test_the_noise_did_reach_the_index_that_has_masks(finished_run, run_on_noise):
@@ -84,3 +99,52 @@ def test_the_bytes_of_the_training_index_hold_no_mask(finished_run):
 def test_the_training_index_is_the_same_when_training_masks_are_noise(finished_run, run_on_noise):
     one, other = ((run / "index" / "train.arrow") for run in (finished_run, run_on_noise))
     assert one.read_bytes() == other.read_bytes()
+
+
+def run_beyond(run, source, zygote, run_settings):
+    """Train with all that goes beyond the paper, on another run's data and CLIP."""
+    run.mkdir()
+    for part in ("data", "index", "index_with_masks", "clip"):
+        (run / part).symlink_to(source / part)
+    for stage in BEYOND_STAGES:
+        zygote.run(stage, run_settings(run, *BEYOND))
+    return run
+
+
+@pytest.fixture(scope="module")
+def beyond(finished_run, run_on_noise, tmp_path_factory, zygote, run_settings):
+    """The same recipe where the training masks are true, and where they are noise."""
+    folder = tmp_path_factory.mktemp("beyond")
+    return [
+        run_beyond(folder / name, source, zygote, run_settings)
+        for name, source in (("true", finished_run), ("noise", run_on_noise))
+    ]
+
+
+@pytest.mark.parametrize("model", ["response/model", "rounds/1/segmenter/model", "segmenter/model"])
+def test_the_recipe_beyond_the_paper_reads_no_mask_either(beyond, weights_of, model):
+    one, other = beyond
+    assert weights_of(one / model) == weights_of(other / model)
+
+
+@pytest.mark.parametrize("store", ["labels", "rounds/2/labels"])
+def test_labels_that_compete_read_no_mask_either(beyond, store):
+    one, other = (label_lines(run / store) for run in beyond)
+    assert len(one) > 100
+    assert one == other
+
+
+def test_image_wise_training_that_was_killed_resumes_to_the_same_weights(
+    beyond, tmp_path, zygote, run_settings, weights_of
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    for part in ("data", "index", "clip", "response", "labels"):
+        (run / part).symlink_to(beyond[0] / part)
+    arguments = run_settings(run, *BEYOND, "--segmenter.training.checkpoint-steps=2")
+    running = zygote.start("train_segmenter", arguments)
+    checkpoint = run / "rounds" / "1" / "segmenter" / "checkpoints" / "step-00000002"
+    assert running.signal_once_there(checkpoint, signal.SIGKILL) == [-signal.SIGKILL]
+    zygote.run("train_segmenter", arguments)
+    name = "rounds/1/segmenter/model"
+    assert weights_of(run / name) == weights_of(beyond[0] / name)

@@ -4,14 +4,22 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
-PLACE_WORDS = {one: other for pair in _SIDES for one, other in (pair, pair[::-1])}
+_CASES = (str.lower, str.capitalize, str.upper)
+"""Words written in another way ("LeFt") stay: twice must be the identity."""
+
+
+def _both_ways(one: str, other: str) -> dict[str, str]:
+    pairs = [(case(one), case(other)) for case in _CASES]
+    return dict(pairs) | {second: first for first, second in pairs}
+
+
+PLACE_WORDS = _both_ways("left", "right")
 """What is exchanged inside words such as ``left``, ``Rightmost``, ``leftside``, ``bottomright``."""
 
-TURNS = {"clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+TURNS = _both_ways("clockwise", "counterclockwise")
 
 _SIDE = re.compile("|".join(PLACE_WORDS))
-_WORD = re.compile(r"[A-Za-z]+")
+_WORD_OR_BREAK = re.compile(r"[A-Za-z]+|[,.;:!?()]")
 _HOURS = [
     "one",
     "two",
@@ -26,8 +34,14 @@ _HOURS = [
     "eleven",
     "twelve",
 ]
+_MIRRORED_HOURS = {
+    case(hour): case(other)
+    for hour, other in zip(_HOURS, [*_HOURS[-2::-1], _HOURS[-1]], strict=True)
+    for case in _CASES
+} | {str(hour): str(12 - hour % 12) for hour in range(1, 13)}
 _CLOCK = re.compile(
-    rf"(?<![\w:.])(1[0-2]|[1-9]|{'|'.join(_HOURS)})(?=\s*o\s*['’]?\s*clock\b)", re.IGNORECASE
+    rf"(?<![\w:.])(?:{'|'.join(sorted(_MIRRORED_HOURS, key=len, reverse=True))})"
+    r"(?=\s*(?i:o\s*['’]?\s*clock)\b)"
 )
 
 _OTHER_WORDS = [
@@ -123,12 +137,13 @@ def mirror_sentence(sentence: str) -> str:
     >>> mirror_sentence("slice at 4 o'clock")
     "slice at 8 o'clock"
     """
-    words = [found.group().lower() for found in _WORD.finditer(sentence)]
+    words = [found.group().lower() for found in _WORD_OR_BREAK.finditer(sentence)]
     parts, end = [], 0
-    for number, found in enumerate(_WORD.finditer(sentence)):
+    for number, found in enumerate(_WORD_OR_BREAK.finditer(sentence)):
         parts += [sentence[end : found.start()], _mirror_word(found.group(), words, number)]
         end = found.end()
-    return _CLOCK.sub(_mirror_hour, "".join([*parts, sentence[end:]]))
+    mirrored = "".join([*parts, sentence[end:]])
+    return _CLOCK.sub(lambda found: _MIRRORED_HOURS[found.group()], mirrored)
 
 
 def _mirror_word(word: str, words: Sequence[str], number: int) -> str:
@@ -154,7 +169,10 @@ def _is_no_place(words: Sequence[str], number: int) -> bool:
     after = tuple(words[number + 1 : number + 4])
     if after[:1] == ("at",) and before in ("looking", "staring"):
         return True
-    if not after and words[max(number - 2, 0) : number] in (["only", "one"], ["only", "ones"]):
+    if (not after or not after[0].isalpha()) and words[max(number - 2, 0) : number] in (
+        ["only", "one"],
+        ["only", "ones"],
+    ):
         return True
     if before in _INTRODUCTIONS:
         return False
@@ -163,12 +181,3 @@ def _is_no_place(words: Sequence[str], number: int) -> bool:
     return before not in ("looking",) and any(
         after[: len(phrase)] == phrase for phrase in _NEAR_PHRASES
     )
-
-
-def _mirror_hour(found: re.Match[str]) -> str:
-    hour = found.group()
-    if hour.isdigit():
-        return str(12 - int(hour) % 12) if int(hour) != 12 else hour
-    number = _HOURS.index(hour.lower()) + 1
-    name = hour if number == 12 else _HOURS[11 - number]
-    return name.capitalize() if hour[0].isupper() else name

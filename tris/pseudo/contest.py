@@ -20,7 +20,8 @@ class CompetitionConfig:
             the foreground probability that the CRF's unary makes of a map. 0 = a referent that is
             alone would get the pixels that it gets without competition.
         smallest_confidence: Pixels whose winner has less probability than this are 255, which no
-            loss looks at; 0 = none.
+            loss looks at; 0 = none. Where nobody competes (an image with one referent), there are
+            no such pixels.
         uses_annotation_ids: Whether equal annotation ids mean the same object, and common ones that
             one sentence's objects are among another's. They are numbers without geometry, of the
             same kind as ``ref_id``, which says that sentences share an object; masks and boxes are
@@ -31,7 +32,8 @@ class CompetitionConfig:
             tells them apart (`tris.pseudo.rivals.join_alike`); above 1 = never.
         judge_tolerance: The judge tells two referents apart if what one's map keeps fits its own
             sentences better than the other's by more than this, in cosine.
-        crf: Unary and kernels of the common CRF; reaches are in pixels of the working size.
+        crf: Unary and kernels of the common CRF; reaches are in pixels of the working size. Its
+            threshold is the label rule's ``foreground_threshold``.
     """
 
     background_logit: float = 0.0

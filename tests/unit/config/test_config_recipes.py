@@ -46,7 +46,7 @@ def test_the_parts_together_are_the_whole_recipe():
         ".response.training.steps",
         ".segmenter.training.evaluate_every",
         ".segmenter.training.steps",
-        ".self_training.rounds",
+        ".segmenter.rounds",
     }
 
 

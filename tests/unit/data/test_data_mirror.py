@@ -24,6 +24,8 @@ PLACES = {
     "apple top right in front": "apple top left in front",
     "sheep looking left in front": "sheep looking right in front",
     "man facing left behind shelves": "man facing right behind shelves",
+    "left, next to the door": "right, next to the door",
+    "Clockwise from the top": "Counterclockwise from the top",
 }
 CLOCKS = {
     "slice at 9 oclock": "slice at 3 oclock",
@@ -33,6 +35,8 @@ CLOCKS = {
     "12 oclock": "12 oclock",
     "pizza at 6 oclock": "pizza at 6 oclock",
     "Three o'clock": "Nine o'clock",
+    "ONE O'CLOCK": "ELEVEN O'CLOCK",
+    "12 o'clock": "12 o'clock",
     "twelve o’clock": "twelve o’clock",
 }
 NO_PLACES = [
@@ -45,6 +49,10 @@ NO_PLACES = [
     "left over pizza",
     "leftover pizza, the brighter one",
     "the only one left",
+    "the only one left.",
+    "oNe o'clock",
+    "ſix o'clock",
+    "LeFt",
     "upright bright copyright alright",
     "southwest plane",
     "the clock at 12",

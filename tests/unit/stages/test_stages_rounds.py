@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from configs import debug
+from configs.segmenter import grser_debug
 from stages import label_settings
 from stages.label_settings import active_label, active_selection
 from stages.rounds import adopt_training, find_round
@@ -20,8 +21,8 @@ def make_stage(run, *, rounds=2, name="tris", switches=(), **later):
     config = debug.get_config()
     config = dataclasses.replace(
         config,
-        self_training=SelfTrainingConfig(rounds=rounds, **later),
-        segmenter=dataclasses.replace(config.segmenter, name=name),
+        self_training=SelfTrainingConfig(**later),
+        segmenter=dataclasses.replace(config.segmenter, name=name, rounds=rounds),
     )
     accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
     return Stage(config, Folders(run), None, accelerator, frozenset(switches))
@@ -161,7 +162,16 @@ def test_a_run_of_more_rounds_than_are_asked_for_is_refused_with_their_number(tm
 
 def test_no_round_at_all_is_refused():
     with pytest.raises(InputError, match="at least 1 round"):
-        SelfTrainingConfig(rounds=0)
+        dataclasses.replace(debug.get_config().segmenter, rounds=0)
+
+
+def test_a_group_wise_segmenter_has_one_round(tmp_path):
+    config = dataclasses.replace(debug.get_config(), segmenter=grser_debug.get_config())
+    stage = dataclasses.replace(make_stage(tmp_path), config=config)
+    assert find_round(stage, 1).job == "segmenter_grser"
+    two = dataclasses.replace(config, segmenter=dataclasses.replace(config.segmenter, rounds=2))
+    with pytest.raises(InputError, match="ROUNDS=1"):
+        find_round(dataclasses.replace(stage, config=two), 1)
 
 
 def test_settings_of_what_is_off_do_not_count_among_those_of_labels():
