@@ -61,7 +61,14 @@ def main() -> None:
         print(make_table(json.loads(arguments.table.read_text())))
         return
     measured = partial(measure, steps=arguments.steps)
-    results = fill_rows(ROWS, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+    results = fill_rows(
+        ROWS,
+        arguments.runs,
+        arguments.out,
+        measured,
+        settings=lambda name: {"steps": arguments.steps, **ROWS[name]},
+        jobs=arguments.jobs,
+    )
     print(make_table(results))
 
 

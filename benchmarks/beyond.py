@@ -114,7 +114,14 @@ def main() -> None:
         return
     independent = [name for name, row in ROWS.items() if row.starts_from is None]
     for names in (independent, ROWS):
-        results = fill_rows(names, arguments.runs, arguments.out, measure, jobs=arguments.jobs)
+        results = fill_rows(
+            names,
+            arguments.runs,
+            arguments.out,
+            measure,
+            settings=lambda name: settings_of(ROWS[name]),
+            jobs=arguments.jobs,
+        )
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 

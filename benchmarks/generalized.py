@@ -132,7 +132,14 @@ def main() -> None:
         results = json.loads(arguments.out.read_text())
     else:
         measured = partial(measure, rows=rows, share=arguments.share)
-        results = fill_rows(rows, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+        results = fill_rows(
+            rows,
+            arguments.runs,
+            arguments.out,
+            measured,
+            settings=lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
+            jobs=arguments.jobs,
+        )
     print(make_table(results, rows))
 
 

@@ -24,16 +24,36 @@ def fill_rows(
     out: Path,
     measure: Callable[[str, Path], dict[str, Any]],
     *,
+    settings: Callable[[str], dict[str, Any]],
     jobs: int,
 ) -> Results:
-    """Measure what ``out`` lacks, several at a time; each row is written as soon as it is there."""
+    """Measure what ``out`` lacks, several at a time; each row is written as soon as it is there.
+
+    Args:
+        rows: Their names.
+        runs: One per seed; the folder's name is the seed's.
+        out: JSON of what is known.
+        measure: Trains and scores a row on a run.
+        settings: What a row is trained with, kept beside its figures.
+        jobs: Rows at a time.
+
+    Raises:
+        SystemExit: If a row that is known was trained with other settings.
+    """
     results: Results = json.loads(out.read_text()) if out.is_file() else {}
     names = list(rows)
+    for name in names:
+        for seed, known in results.get(name, {}).items():
+            if known["settings"] != settings(name):
+                raise SystemExit(
+                    f"{out}: {name!r} of {seed} was trained with other settings: take it out, or "
+                    "give another --out."
+                )
     todo = [(name, run) for run in runs for name in names if run.name not in results.get(name, {})]
     with ThreadPoolExecutor(jobs) as pool:
         scored = pool.map(lambda job: measure(*job), todo)
         for (name, run), metrics in zip(todo, scored, strict=True):
-            results.setdefault(name, {})[run.name] = metrics
+            results.setdefault(name, {})[run.name] = {"settings": settings(name)} | metrics
             out.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{run.name}: {name}: {metrics}", flush=True)
     return results

@@ -58,7 +58,14 @@ def main() -> None:
         print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
         return
     measured = partial(measure, steps=arguments.steps)
-    results = fill_rows(ROWS, arguments.runs, arguments.out, measured, jobs=arguments.jobs)
+    results = fill_rows(
+        ROWS,
+        arguments.runs,
+        arguments.out,
+        measured,
+        settings=lambda name: {"steps": arguments.steps, "changes": list(ROWS[name][1])},
+        jobs=arguments.jobs,
+    )
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 

@@ -1,0 +1,29 @@
+"""Rows of benchmark tables that are kept from one start to the next."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.seeded_rows import fill_rows
+
+
+def fill(out, runs, steps, done):
+    def measure(name, run):
+        done.append((name, run.name))
+        return {"mean_iou": 0.5}
+
+    return fill_rows(["a", "b"], runs, out, measure, settings=lambda name: {"steps": steps}, jobs=1)
+
+
+def test_a_further_seed_costs_only_what_is_new(tmp_path):
+    done = []
+    fill(tmp_path / "out.json", [Path("seed0")], 5, done)
+    results = fill(tmp_path / "out.json", [Path("seed0"), Path("seed1")], 5, done)
+    assert done == [("a", "seed0"), ("b", "seed0"), ("a", "seed1"), ("b", "seed1")]
+    assert results["b"]["seed1"] == {"settings": {"steps": 5}, "mean_iou": 0.5}
+
+
+def test_rows_of_other_settings_are_not_mixed(tmp_path):
+    fill(tmp_path / "out.json", [Path("seed0")], 5, [])
+    with pytest.raises(SystemExit, match="other settings"):
+        fill(tmp_path / "out.json", [Path("seed1")], 6, [])
