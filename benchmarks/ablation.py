@@ -1,20 +1,28 @@
 """The paper's Tables 3, 4 and 5 on the embedded data: what each ingredient of stage 1 brings.
 
-    python -m benchmarks.ablation --runs runs/seed0 runs/seed1 runs/seed2 --out docs/ablation.json
-    python -m benchmarks.ablation --table docs/ablation.json
+    python -m benchmarks.ablation --runs runs/seed0 runs/seed1 runs/seed2
+    python -m benchmarks.ablation --table
 
 Each of the runs lends its data and its stage-0 CLIP (so a seed differs from stage 0 on); stage 1 is
 trained anew for every row below and scored on the validation split. Rows that exist are kept.
 """
 
-import argparse
 import json
-import os
 from functools import partial
 from pathlib import Path
 
-from benchmarks.seeded_rows import Results, fill_rows, lend, mean_and_spread, run_stage, seed_of
+from benchmarks.seeded_rows import (
+    REPOSITORY,
+    Results,
+    lend,
+    mean_and_spread,
+    read_or_fill,
+    row_parser,
+    run_stage,
+    seed_of,
+)
 
+RESULTS = REPOSITORY / "docs" / "ablation.json"
 LENT = ("data", "index", "index_with_masks", "clip", "pretrain")
 
 CLASSIFICATION = {
@@ -50,24 +58,12 @@ COLUMNS = (
 
 def main() -> None:
     """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, nargs="+", default=[])
-    parser.add_argument("--out", type=Path, default=Path("docs/ablation.json"))
+    parser = row_parser(__doc__, RESULTS)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
-    if arguments.table:
-        print(make_table(json.loads(arguments.table.read_text())))
-        return
     measured = partial(measure, steps=arguments.steps)
-    results = fill_rows(
-        ROWS,
-        arguments.runs,
-        arguments.out,
-        measured,
-        settings=lambda name: {"steps": arguments.steps, **ROWS[name]},
-        jobs=arguments.jobs,
+    results = read_or_fill(
+        arguments, ROWS, measured, lambda name: {"steps": arguments.steps, **ROWS[name]}
     )
     print(make_table(results))
 

@@ -10,9 +10,6 @@ first row's own. Trainings are as short as `STEPS` says. Scored on the validatio
 every fourth referent of the training split. Rows that exist are kept.
 """
 
-import argparse
-import json
-import os
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -21,8 +18,9 @@ from typing import Any
 from benchmarks import label_quality, segmenter_ablation
 from benchmarks.seeded_rows import (
     REPOSITORY,
-    fill_rows,
     lend,
+    read_or_fill,
+    row_parser,
     run_stage,
     seed_of,
     table_by_type,
@@ -102,26 +100,11 @@ TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
 
 
 def main() -> None:
-    """Train and score what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=Path, nargs="+", default=[])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
-        return
-    independent = [name for name, row in ROWS.items() if row.starts_from is None]
-    for names in (independent, ROWS):
-        results = fill_rows(
-            names,
-            arguments.runs,
-            arguments.out,
-            measure,
-            settings=lambda name: settings_of(ROWS[name]),
-            jobs=arguments.jobs,
-        )
+    """Train and score what is missing, or print the table; bases come before what they lend to."""
+    arguments = row_parser(__doc__, RESULTS).parse_args()
+    bases = [name for name, row in ROWS.items() if row.starts_from is None]
+    for names in (bases, ROWS):
+        results = read_or_fill(arguments, names, measure, lambda name: settings_of(ROWS[name]))
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 

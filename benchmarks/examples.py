@@ -1,7 +1,7 @@
 """What segmenters say, as a picture: sentences drawn by lot that went well, and that did not.
 
     python -m benchmarks.examples --index runs/synthetic/index --split test \
-        --models TRIS=runs/synthetic/segmenter/model --out docs/examples.png
+        --models TRIS=runs/synthetic/segmenter/model --out docs/examples.jpg
 
 Of every type of sentence one that the first model finds (IoU above .5) and one that it does not
 (below .1), drawn by --seed and not by taste; of sentences about several objects and about none
@@ -50,7 +50,7 @@ def main() -> None:
     }
     chosen = choose(list(next(iter(found.values())).values()), random.Random(arguments.seed))
     rows = [[by_key[key_of(each)] for by_key in found.values()] for each in chosen]
-    draw(rows, index, list(found)).save(arguments.out)
+    draw(rows, index, list(found)).save(arguments.out, quality=90)
     print(f"{arguments.out}: {len(rows)} sentences of {len(next(iter(found.values())))}")
 
 

@@ -11,9 +11,6 @@ ablations, which are the papers' own (MABP: Tables V and VI; GRSer: Tables 4, 5 
 others. Rows that exist are kept. One thread per training.
 """
 
-import argparse
-import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +21,10 @@ from benchmarks.predictions import predict
 from benchmarks.seeded_rows import (
     REPOSITORY,
     Results,
-    fill_rows,
     lend,
     mean_and_spread,
+    read_or_fill,
+    row_parser,
     run_stage,
     seed_of,
 )
@@ -118,28 +116,16 @@ GROUPS = {"adapted_mean_iou": "adapted mIoU", "negative_recall": "R_neg"}
 
 
 def main() -> None:
-    """Train and score what is missing, or print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    """Train and score what is missing, or print a table."""
+    parser = row_parser(__doc__, RESULTS)
     parser.add_argument("--rows", choices=("main", "ablations"), default="main")
     parser.add_argument("--share", type=float, default=1.0, help="of the configured steps")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
     arguments = parser.parse_args()
     rows = MAIN if arguments.rows == "main" else ABLATIONS
-    if arguments.table:
-        results = json.loads(arguments.out.read_text())
-    else:
-        measured = partial(measure, rows=rows, share=arguments.share)
-        results = fill_rows(
-            rows,
-            arguments.runs,
-            arguments.out,
-            measured,
-            settings=lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
-            jobs=arguments.jobs,
-        )
+    results = read_or_fill(
+        arguments, rows, partial(measure, rows=rows, share=arguments.share),
+        lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
+    )  # fmt: skip
     print(make_table(results, rows))
 
 

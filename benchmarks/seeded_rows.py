@@ -3,6 +3,7 @@
 Rows that exist are kept, so a further seed, or a command that was stopped, costs only what is new.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -16,6 +17,41 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 Results = dict[str, dict[str, Any]]
 """Metrics by row, then by the name of the run."""
+
+
+def row_parser(doc: str, results: Path) -> argparse.ArgumentParser:
+    """Return the options that every table has.
+
+    Args:
+        doc: Of the benchmark.
+        results: Where its figures are kept.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--out", type=Path, default=results)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
+    return parser
+
+
+def read_or_fill(
+    arguments: argparse.Namespace,
+    rows: Iterable[str],
+    measure: Callable[[str, Path], dict[str, Any]],
+    settings: Callable[[str], dict[str, Any]],
+) -> Results:
+    """Return what there is, with ``--table``, or measure what is missing first (`fill_rows`).
+
+    Raises:
+        SystemExit: If there is nothing to print, or a row was trained with other settings.
+    """
+    out: Path = arguments.out
+    if not arguments.table:
+        return fill_rows(rows, arguments.runs, out, measure, settings=settings, jobs=arguments.jobs)
+    if not out.is_file():
+        raise SystemExit(f"{out} is not there yet: give --runs instead of --table.")
+    results: Results = json.loads(out.read_text())
+    return results
 
 
 def fill_rows(

@@ -8,9 +8,6 @@ every row below is trained anew on them, for half as many steps as configs/segme
 scored on the validation split. Rows that exist are kept. One thread per training.
 """
 
-import argparse
-import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ from typing import Any
 from benchmarks.predictions import predict
 from benchmarks.seeded_rows import (
     REPOSITORY,
-    fill_rows,
     lend,
+    read_or_fill,
+    row_parser,
     run_stage,
     seed_of,
     table_by_type,
@@ -47,25 +45,13 @@ TYPES = ("attribute", "position", "relation")
 
 def main() -> None:
     """Train and score what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser = row_parser(__doc__, RESULTS)
     parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print what there is, train nothing")
     arguments = parser.parse_args()
-    if arguments.table:
-        print(table_by_type(json.loads(arguments.out.read_text()), ROWS, COLUMNS, TYPES))
-        return
-    measured = partial(measure, steps=arguments.steps)
-    results = fill_rows(
-        ROWS,
-        arguments.runs,
-        arguments.out,
-        measured,
-        settings=lambda name: {"steps": arguments.steps, "changes": list(ROWS[name][1])},
-        jobs=arguments.jobs,
-    )
+    results = read_or_fill(
+        arguments, ROWS, partial(measure, steps=arguments.steps),
+        lambda name: {"steps": arguments.steps, "changes": list(ROWS[name][1])},
+    )  # fmt: skip
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 
