@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.seeded_rows import fill_rows
+from benchmarks.seeded_rows import fill_rows, read_or_fill, row_parser
 
 
 def fill(out, runs, steps, done):
@@ -27,3 +27,9 @@ def test_rows_of_other_settings_are_not_mixed(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, [])
     with pytest.raises(SystemExit, match="other settings"):
         fill(tmp_path / "out.json", [Path("seed1")], 6, [])
+
+
+def test_a_table_that_is_not_there_yet_says_what_to_give(tmp_path):
+    arguments = row_parser("A table.", tmp_path / "out.json").parse_args(["--table"])
+    with pytest.raises(SystemExit, match="give --runs"):
+        read_or_fill(arguments, ["a"], lambda name, run: {}, lambda name: {})
