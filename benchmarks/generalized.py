@@ -64,6 +64,7 @@ SINGLE_ONLY = tuple(
 MAIN = {
     "TRIS net, nothing composed": Row("tris", SINGLE_ONLY),
     "TRIS net": Row("tris"),
+    "MABP, nothing composed": Row("mabp", SINGLE_ONLY),
     "MABP": Row("mabp"),
     "GRSer": Row("grser"),
     "TRIS net, true masks": Row("tris", is_ceiling=True),
@@ -80,6 +81,13 @@ def mabp(*settings: str) -> Row:
 def grser(*settings: str) -> Row:
     """Return an ablation of GRSer."""
     return Row("grser", tuple(f"--segmenter.network.{setting}" for setting in settings))
+
+
+def in_groups_of(size: int, *, batch_size: int) -> Row:
+    """Return GRSer on smaller groups; a group of one would be the row without vision heatmaps."""
+    row = grser(f"input-spec.group-size={size}")
+    batch = f"--segmenter.training.global-batch-size={batch_size}"
+    return Row("grser", (*row.settings, batch))
 
 
 NO_GENERATOR = ("no-has-query-generator",)
@@ -100,8 +108,8 @@ ABLATIONS = {
     "GRSer 5: without vision-activated heatmaps": grser("no-has-vision-heatmaps"),
     "GRSer 5: without mirror training": grser("no-has-mirror-training"),
     "GRSer 5: without triplet loss": grser("no-has-triplet-loss"),
-    "GRSer 6: N = 3": grser("input-spec.group-size=3"),
-    "GRSer 6: N = 5": grser("input-spec.group-size=5"),
+    "GRSer 6: N = 3": in_groups_of(3, batch_size=33),
+    "GRSer 6: N = 5": in_groups_of(5, batch_size=30),
 }
 SENTENCES = {
     "generalized_mean_iou": "gIoU",

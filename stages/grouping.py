@@ -30,7 +30,11 @@ def make_group_plan(
     text = wanted_text(stage.config)
     return GroupPlan(
         find_groups(dataset.index, text=text, looks_true=looks_true),
-        GroupConfig(group_size=dataset.spec.group_size, batch_size=batch_size),
+        GroupConfig(
+            group_size=dataset.spec.group_size,
+            batch_size=batch_size,
+            alone_share=composer.config.alone_share if composer else 0.0,
+        ),
         seed=stage.config.seed,
         process_index=stage.accelerator.process_index,
         num_processes=stage.accelerator.num_processes,

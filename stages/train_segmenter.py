@@ -21,6 +21,7 @@ from stages.setup import Stage, find_stage1, start_stage, wanted_text
 from stages.validation import validate
 from tris.batch import Batch
 from tris.config import to_json
+from tris.data.compose import Composer
 from tris.data.index import Index, open_index
 from tris.data.mirror import mirror_sentence
 from tris.data.samples import LabelSource
@@ -78,8 +79,6 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,
     )
-    if this.start is None:
-        silence_unread_words(stage, network, training_index, tokenizer, training)
     targets = find_targets(stage, this)
     training_set = make_dataset(stage, training_index, spec, tokenizer, targets=targets)
     validation_index = open_index(stage.folders.index, config.data.validation_split)
@@ -88,6 +87,8 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     composer = None
     if composition is not None:
         composer = make_composer(stage, training_index, composition, targets=targets)
+    if this.start is None:
+        silence_unread_words(stage, network, training_index, tokenizer, training, composer)
     batches = TrainingBatches(stage, training_set, training, composer=composer)
     run = TrainingRun(
         accelerator, network, build_optimizer(network.parameter_groups(), training),
@@ -175,17 +176,25 @@ def network_config(stage: Stage) -> Any:  # noqa: ANN401 - any segmenter's confi
 
 
 def silence_unread_words(
-    stage: Stage, network: Segmenter, index: Index, tokenizer: Tokenizer, training: TrainingConfig
+    stage: Stage,
+    network: Segmenter,
+    index: Index,
+    tokenizer: Tokenizer,
+    training: TrainingConfig,
+    composer: Composer | None,
 ) -> None:
     """Let place words say nothing of words that no sentence of the training split has.
 
-    Once, before training, from the sentences alone: so it is the same in every process.
+    Once, before training, from the sentences alone, and some that are composed of them: so it is
+    the same in every process.
     """
     modules = [module for module in network.modules() if isinstance(module, PlaceWords)]
     if not modules:
         return
     column = "sentences" if wanted_text(stage.config) == "clean" else "raw_sentences"
     sentences = set(chain.from_iterable(index.column(column).to_pylist()))
+    if composer is not None:
+        sentences |= composer.sample()
     if training.flip_probability:
         sentences |= set(map(mirror_sentence, sentences))
     token_ids = {tokenizer.padding_id}.union(*map(tokenizer.encode, sentences))

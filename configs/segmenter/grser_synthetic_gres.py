@@ -11,15 +11,15 @@ Expected: nothing yet; not trained to the end so far.
 import dataclasses
 
 from configs.segmenter import grser_synthetic
+from configs.segmenter.tris_synthetic_gres import COMPOSITION
 from tris.config import SegmenterExperiment
-from tris.data.compose import CompositionConfig
 from tris.segmenters.grser import GrserConfig
 
 
 def get_config() -> SegmenterExperiment[GrserConfig]:
     """Return the experiment; the run fills in where stage 1 is."""
     base = grser_synthetic.get_config()
-    return dataclasses.replace(base, composition=CompositionConfig())
+    return dataclasses.replace(base, composition=COMPOSITION)
 
 
 def get_debug_config() -> GrserConfig:

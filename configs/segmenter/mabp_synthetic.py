@@ -5,7 +5,7 @@ Segmentation" (arXiv 2405.15169), with departures that a small network without p
 both encoders start from stage 1, its frozen response and place words join the pixel decoder's
 input, foreground pixels weigh 3, 9 regions instead of 16 (3, 6 and 12 windows a side divide maps of
 12 and 24 cells) with windows that cover the map tightly, two mixed-modal layers per level instead
-of three.
+of three, no no-target branch (every sentence has a target).
 Command: make stage1 stage2 SEGMENTER=mabp
 Cost: see docs/segmenters.md.
 Expected: nothing yet; not trained to the end so far.
@@ -38,7 +38,7 @@ def get_config() -> SegmenterExperiment[MabpConfig]:
             ),
             decoder=DecoderConfig(
                 dim=64, num_attention_heads=4, feedforward_dim=128, layers_per_level=2,
-                num_regions=9, has_tight_windows=True,
+                num_regions=9, has_tight_windows=True, num_no_target_heads=0,
             ),
             losses=LossConfig(positive_weight=3.0),
             encoder_learning_rate_scale=0.3,

@@ -14,11 +14,15 @@ from tris.config import SegmenterExperiment
 from tris.data.compose import CompositionConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
+COMPOSITION = CompositionConfig(counted_share=0.4, clip_missed_share=1.0)
+"""Every object has sentences, so a kind can be counted, and what an image's own sentences say
+refuses whatever may be true of it; CLIP, asked as well, would refuse the near misses."""
+
 
 def get_config() -> SegmenterExperiment[TrisNetConfig]:
     """Return the experiment; the run fills in where stage 1 is."""
     base = tris_synthetic_tris.get_config()
-    return dataclasses.replace(base, composition=CompositionConfig())
+    return dataclasses.replace(base, composition=COMPOSITION)
 
 
 def get_debug_config() -> TrisNetConfig:

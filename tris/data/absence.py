@@ -32,6 +32,11 @@ class TextEvidence:
         rows = self._rows_of_image[self._referents[row].image_id]
         return [each for each in rows if not self._referents[each].is_no_target]
 
+    def claims_of_image(self, row: int) -> tuple[dict[int, Claim], tuple[Claim, ...]]:
+        """Return what is said of each object of the photograph of ``row``, and of landmarks."""
+        known = self._known(self._referents[row].image_id)
+        return known.objects, known.landmarks
+
     def may_be_true(self, sentence: str, row: int, *, untrue_of: int | None = None) -> bool:
         """Say whether the sentence may fit something in the photograph of ``row``.
 

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
 from tris.data.absence import ClipEvidence, TextEvidence
+from tris.data.counting import count_kind
 from tris.data.draws import draw
 from tris.data.index import Index
 from tris.data.joining import join_expressions
@@ -36,14 +38,17 @@ class CompositionConfig:
     """Which share of the samples is composed, and how; the shares are gRefCOCO's.
 
     Where a sample cannot be composed (an image of one object, no sentence that is surely untrue)
-    it stays single. Samples whose referents are already several or none stay as they are.
+    it stays single. Samples whose referents are already several or none, or in another image than
+    the sentence's own, stay as they are.
 
     Attributes:
         single_share: Of samples that mean one object (gRefCOCO: 0.60).
         multi_share: Of samples that mean two or three (gRefCOCO: 0.29).
         none_share: Of samples that mean nothing in the image (gRefCOCO: 0.11).
         triple_share: Of the sentences about several, those about three.
-        brief_share: How often a number and a plural are said where they can be.
+        brief_share: How often a number and a plural are said of joined sentences where they can be.
+        counted_share: Of the sentences about several, those about all objects of a kind ("both red
+            things"); sound only where every object has sentences, so off by default.
         max_words: Longer composed sentences are refused; 0 = none is.
         max_overlap: Referents whose labels have a higher intersection over union are not joined.
         swapped_share: Of the sentences about nothing, those that are a true one with one attribute
@@ -51,6 +56,8 @@ class CompositionConfig:
         clip_missed_share: CLIP refuses a sentence that looks truer than this share of all true
             ones; 0 refuses most, 1 = CLIP is not asked.
         attempts: Sentences that are tried before a sample stays single.
+        alone_share: Of a group-wise segmenter's groups, those whose photographs stand alone, so
+            that each sentence may be composed.
     """
 
     single_share: float = 0.60
@@ -58,22 +65,25 @@ class CompositionConfig:
     none_share: float = 0.11
     triple_share: float = 0.25
     brief_share: float = 0.5
+    counted_share: float = 0.0
     max_words: int = 17
     max_overlap: float = 0.3
     swapped_share: float = 0.4
     clip_missed_share: float = 0.1
     attempts: int = 24
+    alone_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the fields."""
         total = self.single_share + self.multi_share + self.none_share
         if min(self.single_share, self.multi_share, self.none_share) < 0 or abs(total - 1) > 1e-6:
             raise InputError(f"The shares of single, multi and none sum to {total:g}, not 1.")
-        for name in ("triple_share", "brief_share", "max_overlap", "swapped_share"):
+        for name in (
+            *("triple_share", "brief_share", "counted_share", "max_overlap", "swapped_share"),
+            *("clip_missed_share", "alone_share"),
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
-        if not 0 <= self.clip_missed_share <= 1:
-            raise InputError(f"clip_missed_share is {self.clip_missed_share}; use 0 to 1.")
 
 
 class LabelOverlaps:
@@ -145,11 +155,19 @@ class Composer:
         """What refuses untrue sentences that may be true."""
         return self._clip
 
+    def sample(self, size: int = 2000) -> set[str]:
+        """Return some composed sentences, all forms among them; the same in every process."""
+        step = max(1, self._index.num_expressions // size)
+        items = (self(Item(number)) for number in range(0, self._index.num_expressions, step))
+        return {item.sentence for item in items if item.sentence is not None}
+
     def __call__(self, item: Item) -> Item:
         """Return the item, or what is composed in its place."""
         row, position = self._index.expression_row(item.expression)
         referent = self._referents[row]
         if referent.is_no_target or len(referent.annotation_ids) > 1:
+            return item
+        if item.target_rows not in (None, (row,)):
             return item
         rng = draw("composition", self._seed, item.epoch, item.expression)
         config = self.config
@@ -166,7 +184,11 @@ class Composer:
     def _several(
         self, item: Item, row: int, position: int, rng: np.random.Generator
     ) -> Item | None:
-        """Join the sentence with those of one or two other referents of the image."""
+        """Count a kind, or join the sentence with those of one or two others of the image."""
+        if rng.random() < self.config.counted_share:
+            counted = self._count(item, row, rng)
+            if counted is not None:
+                return counted
         wanted = 3 if rng.random() < self.config.triple_share else 2
         others = [each for each in self._evidence.rows_of_image(row) if each != row]
         chosen = [row]
@@ -179,6 +201,17 @@ class Composer:
                 rows = tuple(sorted(chosen[:count]))
                 return item._replace(sentence=sentence, image_row=row, target_rows=rows)
         return None
+
+    def _count(self, item: Item, row: int, rng: np.random.Generator) -> Item | None:
+        """Speak of all objects of a kind of which this one is."""
+        known, landmarks = self._evidence.claims_of_image(row)
+        counted = count_kind(known, row, landmarks=landmarks, rng=rng)
+        if counted is None:
+            return None
+        pairs = combinations(counted.rows, 2)
+        if not all(self._is_apart(first, second) for first, second in pairs):
+            return None
+        return item._replace(sentence=counted.sentence, image_row=row, target_rows=counted.rows)
 
     def _join(self, rows: Sequence[int], position: int, rng: np.random.Generator) -> str:
         """Return the sentence, empty where it is too long."""

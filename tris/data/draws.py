@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Purpose = Literal["order", "sentence", "negatives", "phrase", "flip", "composition"]
+Purpose = Literal["order", "sentence", "negatives", "phrase", "flip", "composition", "alone"]
 
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

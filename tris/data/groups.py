@@ -23,10 +23,14 @@ class GroupConfig:
         group_size: N, pairs of photograph and sentence per group (GRSer: 8); where N is odd, every
             other group has one positive more than negatives, the others one fewer.
         batch_size: Pairs of a batch over all processes together, a multiple of N.
+        alone_share: Of the units of N pairs, those whose pairs stand alone: a photograph and a
+            sentence, as most are met at test time (GRSer: 0). Where there is a composer, only these
+            sentences are composed, and those of a single photograph.
     """
 
     group_size: int = 8
     batch_size: int = 32
+    alone_share: float = 0.0
 
 
 _ABSENT_SHARE = 0.5
@@ -53,9 +57,10 @@ class GroupPlan:
     smaller groups. So every pair of sentence and photograph is seen about once an epoch, positives
     and negatives stand 1 : 1 everywhere, and all processes see equally many. No group is split.
 
-    A sentence of a single photograph may be composed: what then means several objects, or none,
-    stands alone, and so does its counterpart. Where the data set has sentences about nothing
-    (gRefCOCO), every other such photograph has one of them for its counterpart.
+    Pairs may also stand alone (`GroupConfig.alone_share`). A sentence that stands alone, or has a
+    single photograph, may be composed: what then means several objects, or none, stands alone, and
+    so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), every other
+    such photograph has one of them for its counterpart.
 
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.
@@ -141,38 +146,53 @@ class GroupPlan:
         """Return the groups of one unit; their numbers are their own in the whole batch."""
         rng = draw("negatives", self.seed, epoch, place)
         runs = self._units(epoch)[place]
+        stands_alone = draw("alone", self.seed, epoch, place).random() < self.config.alone_share
         num_spare = (epoch + place) % 2
         items: list[Item] = []
         for offset, run in enumerate(runs):
             positives, count = run.positives, len(run.positives)
             if offset + 1 == len(runs) and self.config.group_size % 2:
                 positives, count = positives[: count - num_spare], count - 1 + num_spare
-            chosen = [self._source.positive(run.sentence, number) for number in positives]
-            chosen = [each._replace(epoch=epoch) for each in chosen]
+            found = [self._source.positive(run.sentence, number) for number in positives]
+            chosen = [each._replace(epoch=epoch) for each in found]
             negatives = self._source.negatives(run.sentence, count, rng)
-            composed = self._compose(chosen, place)
-            is_none = bool(composed) and not composed[0].target_rows
-            chosen += composed if is_none else negatives
-            if composed and not is_none:
-                chosen[0] = composed[0]
-            group = 0 if composed else first_group + offset
-            items += [each._replace(epoch=epoch, group=group) for each in chosen]
+            pairs, group = [*chosen, *negatives], 0 if stands_alone else first_group + offset
+            if stands_alone or len(run.positives) == 1:
+                composed = self._compose(chosen, negatives, place)
+                group = group if composed == pairs else 0
+                pairs = composed
+            items += [each._replace(epoch=epoch, group=group) for each in pairs]
         return items
 
-    def _compose(self, positives: Sequence[Item], place: int) -> list[Item]:
-        """Return what a lone positive becomes, or what stands beside it; () for what it is."""
-        if len(positives) != 1 or self.config.group_size % 2:
-            return []
+    def _compose(
+        self, positives: Sequence[Item], negatives: Sequence[Item], place: int
+    ) -> list[Item]:
+        """Return pairs that stand alone, positives first: as they are, or composed.
+
+        What means nothing takes the place of the positive's counterpart.
+        """
+        kept, counterparts = list(positives), list(negatives)
+        for number, positive in enumerate(positives):
+            composed = self._absent_instead(positive, place)
+            if composed is None and self._composer is not None:
+                composed = self._composer(positive)
+            if composed is None or composed == positive:
+                continue
+            if composed.target_rows:
+                kept[number] = composed
+            elif number < len(counterparts):
+                counterparts[number] = composed
+        return [*kept, *counterparts]
+
+    def _absent_instead(self, positive: Item, place: int) -> Item | None:
+        """Return, now and then, a pair that stands in the data set because nothing fits."""
         absent = self._source.absent
-        if absent:
-            rng = draw("sentence", self.seed, positives[0].epoch, place, positives[0].expression)
-            if rng.random() < _ABSENT_SHARE:
-                chosen = absent[int(rng.integers(len(absent)))]
-                return [chosen._replace(target_rows=())]
-        if self._composer is None:
-            return []
-        composed = self._composer(positives[0])
-        return [] if composed == positives[0] else [composed]
+        if not absent:
+            return None
+        rng = draw("sentence", self.seed, positive.epoch, place, positive.expression)
+        if rng.random() >= _ABSENT_SHARE:
+            return None
+        return absent[int(rng.integers(len(absent)))]._replace(target_rows=())
 
     def _arrange(self, epoch: int) -> list[list[_Run]]:
         """Return the units of an epoch in their order."""

@@ -26,7 +26,7 @@ _ADJECTIVES = frozenset(
     for words in FAMILIES[family].values()
     for word in words
 ) | {"young", "old", "dark", "light", "standing", "sitting"}
-_NOUNS = frozenset(
+PLAIN_NOUNS = frozenset(
     [
         *SHAPES,
         *split_words(
@@ -41,6 +41,8 @@ _NOUNS = frozenset(
         ),
     ]
 )
+"""Nouns whose plural is known to be said."""
+
 _OPENERS = FUNCTION_WORDS | frozenset(
     split_words(
         "behind under above below near beside next over between his her their our some "
@@ -52,7 +54,7 @@ _PLACE_FILLERS = PLACES | frozenset(
     split_words("on in at to from the of most very pic picture photo")
 )
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
-_NUMBERS = {2: "two", 3: "three"}
+_NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
 def join_expressions(
@@ -73,7 +75,7 @@ def join_expressions(
     """
     core = shared_core(sentences)
     if core and not _may_mean_more(core, others) and rng.random() < brief_share:
-        return _count(core, len(sentences), rng)
+        return say_number(core, len(sentences), rng)
     return _enumerate([_clean(each) for each in sentences], sentences, rng)
 
 
@@ -93,7 +95,7 @@ def _core(sentence: str) -> str:
     """Return adjectives and noun without the place; empty where something else is said."""
     words = [word for word in normalize(sentence).split() if word not in _PLACE_FILLERS]
     *adjectives, noun = words or [""]
-    is_plain = noun in _NOUNS and all(word in _ADJECTIVES for word in adjectives)
+    is_plain = noun in PLAIN_NOUNS and all(word in _ADJECTIVES for word in adjectives)
     return " ".join(words) if is_plain else ""
 
 
@@ -102,7 +104,14 @@ def _may_mean_more(core: str, others: Sequence[str]) -> bool:
     return any(claim.may_hold_for(read_claims(other).subject) for other in others)
 
 
-def _count(core: str, number: int, rng: np.random.Generator) -> str:
+def say_number(core: str, number: int, rng: np.random.Generator) -> str:
+    """Return a number of two to four and a plural.
+
+    Args:
+        core: Adjectives and noun of one.
+        number: How many there are.
+        rng: Chooses among the forms.
+    """
     *adjectives, noun = core.split()
     many = " ".join([*adjectives, plural(noun)])
     if number == 2:

@@ -15,13 +15,13 @@ from tris.data.compose import (
 )
 from tris.data.joining import join_expressions, shared_core
 from tris.data.loader import build_loader
-from tris.data.plan import BatchPlan, PlanConfig
+from tris.data.plan import BatchPlan, Item, PlanConfig
 from tris.data.samples import ExpressionDataset
 from tris.data.swapping import list_swaps
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_truth import find_true, list_scenes
 from tris.data.tokens import text_id
-from tris.data.words import read_claims
+from tris.data.words import read_claims, singular
 from tris.errors import InputError
 
 PLAN = PlanConfig(batch_size=8)
@@ -249,6 +249,50 @@ class TestSeveral:
         composed = [item for item in items if kind_of(item) == "multi"]
         assert composed
         assert all(len(item.sentence.split()) <= 5 for item in composed)
+
+    def test_all_objects_of_a_kind_are_counted_and_no_other(self, train_index):
+        scenes, first = list_scenes(SPLIT, "train"), {}
+        for row, referent in enumerate(train_index):
+            first.setdefault(referent.image_id, row)
+        items = all_items(train_index, compose(train_index, only("multi", counted_share=1.0)))
+        counted = [item for item in items if kind_of(item) == "multi" and is_counted(item.sentence)]
+        assert len(counted) > len(items) / 5
+        for item in counted:
+            objects = scenes[train_index[item.image_row].image_id]
+            meant = [i for i, thing in enumerate(objects) if is_of_kind(item.sentence, thing)]
+            offset = first[train_index[item.image_row].image_id]
+            assert list(item.target_rows) == [offset + number for number in meant], item.sentence
+
+    def test_kinds_whose_labels_coincide_are_not_counted(self, train_index):
+        labels = Labels(np.ones((96, 96), np.uint8))
+        composer = compose(train_index, only("multi", counted_share=1.0), targets=labels)
+        assert {kind_of(item) for item in all_items(train_index, composer)} == {"single"}
+
+    def test_a_sample_that_means_several_or_another_image_stays(self, train_index):
+        composer = compose(train_index, only("none"))
+        for rows in [(0, 1), (5,)]:
+            item = Item(0, image_row=rows[0], target_rows=rows)
+            assert composer(item) == item
+
+    def test_a_sample_of_sentences_holds_all_forms(self, train_index):
+        sentences = compose(train_index, CompositionConfig(counted_share=0.4)).sample()
+        said = {word for sentence in sentences for word in sentence.split()}
+        assert {"and", "both", "two", "the"} <= said
+        assert sentences == compose(train_index, CompositionConfig(counted_share=0.4)).sample()
+
+
+def is_counted(sentence):
+    return " and " not in sentence and bool({"both", *NUMBERS} & set(sentence.split()))
+
+
+def is_of_kind(sentence, thing):
+    words = [word for word in sentence.split() if word not in ("the", "all", "both", *NUMBERS)]
+    *adjectives, noun = words
+    look = {thing.shape, thing.color, thing.size, thing.pattern}
+    return set(adjectives) <= look and singular(noun) in (thing.shape, "thing")
+
+
+NUMBERS = ("two", "three", "four")
 
 
 class TestNone:

@@ -314,12 +314,6 @@ def test_sentences_about_nothing_stand_beside_lone_positives_half_of_the_time():
 
 
 def test_lone_positives_are_composed_and_stay_in_balance(train_index):
-    def join(item):
-        return item._replace(sentence="both", target_rows=(0, 1))
-
-    def deny(item):
-        return item._replace(sentence="neither", target_rows=())
-
     for composer, is_kept in ((join, False), (deny, True)):
         plan = GroupPlan(Source((1, 1, 2)), GroupConfig(4, 8), seed=0, composer=composer)
         items = plan.items(0, 0)
@@ -329,6 +323,43 @@ def test_lone_positives_are_composed_and_stay_in_balance(train_index):
         positives = [item for item in items if item.target_rows is None and item.expression >= 0]
         assert len(positives) == (4 if is_kept else 2)
         assert len(items) == 8
+
+
+def join(item):
+    return item._replace(sentence="both", target_rows=(0, 1))
+
+
+def deny(item):
+    return item._replace(sentence="neither", target_rows=())
+
+
+@pytest.mark.parametrize("size", [4, 5])
+@pytest.mark.parametrize("composer", [None, join, deny])
+def test_units_whose_pairs_stand_alone_are_half_positive_and_composed(size, composer):
+    config = GroupConfig(size, 2 * size, alone_share=1.0)
+    plan = GroupPlan(Source(), config, seed=0, composer=composer)
+    items = [item for step in range(plan.num_steps) for item in plan.items(0, step)]
+    assert {item.group for item in items} == {0}
+    has_target = [
+        bool(item.target_rows) if item.sentence else item.expression >= 0 for item in items
+    ]
+    assert sum(has_target) == pytest.approx(len(items) / 2, abs=plan.num_steps)
+    composed = sum(item.sentence is not None for item in items)
+    assert composed == pytest.approx(len(items) / 2 if composer else 0, abs=plan.num_steps)
+
+
+def test_a_share_of_the_units_stands_alone_whatever_the_number_of_processes():
+    config = GroupConfig(4, 8, alone_share=0.5)
+    source = Source((8,) * 60)
+    plan = GroupPlan(source, config, seed=0)
+    batches = [plan.items(0, step) for step in range(plan.num_steps)]
+    alone = [item.group == 0 for batch in batches for item in batch]
+    assert np.mean(alone) == pytest.approx(0.5, abs=0.12)
+    halves = [
+        GroupPlan(source, config, seed=0, process_index=rank, num_processes=2) for rank in (0, 1)
+    ]
+    for step, batch in enumerate(batches):
+        assert [item for half in halves for item in half.items(0, step)] == batch
 
 
 def test_rows_without_a_target_are_known_negatives(tmp_path):

@@ -301,15 +301,13 @@ class _Decoding(NamedTuple):
         return self._run(triphasic[rows], [level[rows] for level in self.fine_levels], hints)
 
     def learned(self, triphasic: Tensor, is_positive: Tensor) -> Tensor:
-        """Return the logits of all pairs; negatives teach no mask and get no gradients."""
-        positives, negatives = (each.nonzero()[:, 0] for each in (is_positive, ~is_positive))
-        if not len(positives) or not len(negatives):
+        """Return the logits of positive pairs; negatives teach no mask, their logits are zero."""
+        positives = is_positive.nonzero()[:, 0]
+        if not len(positives):
             return self(triphasic)
         logits = self(triphasic, positives)
-        with torch.no_grad():
-            others = self(triphasic, negatives)
-        order = torch.cat([positives, negatives]).argsort()
-        return torch.cat([logits, others])[order]
+        blank = logits.new_zeros(len(is_positive), *logits.shape[1:])
+        return blank.index_copy(0, positives, logits)
 
     def _run(self, triphasic: Tensor, fine_levels: list[Tensor], hints: Tensor | None) -> Tensor:
         logits: Tensor = self.predictor(triphasic, fine_levels, hints, size=self.size)
