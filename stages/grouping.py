@@ -1,60 +1,42 @@
-"""Batches of image groups, for group-wise segmenters."""
+"""What image groups are made of: the data set's own, or sentences that recur."""
 
-from collections.abc import Callable
-from typing import Literal
+import numpy as np
 
+from stages.composition import load_features
 from stages.setup import Stage, wanted_text
-from tris.data.compose import Composer
-from tris.data.group_sources import GroupSource, IndexedGroups, RecurringSentences
-from tris.data.groups import GroupConfig, GroupPlan
+from tris.data.absence import ClipEvidence
+from tris.data.group_sources import (
+    GroupingConfig,
+    GroupSource,
+    IndexedGroups,
+    RecurringSentences,
+    find_near_sentences,
+    list_sentences,
+)
 from tris.data.index import Index
-from tris.data.samples import ExpressionDataset
 
 
-def make_group_plan(
-    stage: Stage, dataset: ExpressionDataset, *, batch_size: int, composer: Composer | None = None
-) -> GroupPlan:
-    """Return the plan of a group-wise segmenter's training.
-
-    Args:
-        stage: Has seed, processes, and which text is read.
-        dataset: Its ``spec`` says how many photographs a group has.
-        batch_size: Pairs of photograph and sentence over all processes.
-        composer: What composes sentences of single photographs; its CLIP, if it has one, also
-            refuses negatives that look true.
-
-    Raises:
-        InputError: If the batch cannot be split into groups, or the split has too few.
-    """
-    looks_true = composer.clip.may_be_true if composer and composer.clip else None
-    text = wanted_text(stage.config)
-    return GroupPlan(
-        find_groups(dataset.index, text=text, looks_true=looks_true),
-        GroupConfig(
-            group_size=dataset.spec.group_size,
-            batch_size=batch_size,
-            alone_share=composer.config.alone_share if composer else 0.0,
-        ),
-        seed=stage.config.seed,
-        process_index=stage.accelerator.process_index,
-        num_processes=stage.accelerator.num_processes,
-        composer=composer,
-    )
-
-
-def find_groups(
-    index: Index,
-    *,
-    text: Literal["clean", "raw"] = "clean",
-    looks_true: Callable[[int, int], bool] | None = None,
-) -> GroupSource:
+def make_group_source(stage: Stage, index: Index, config: GroupingConfig) -> GroupSource:
     """Return the groups that the index names, or else those that its sentences make.
 
     Args:
-        index: The split.
-        text: Sentences as cleaned, or as typed.
-        looks_true: Of expression and row: whether a photograph is to be no negative.
+        stage: This stage.
+        index: The training split.
+        config: How sentences make groups.
     """
     if any(index.column("group").unique().to_pylist()):
         return IndexedGroups(index)
-    return RecurringSentences(index, text=text, looks_true=looks_true)
+    text, near, looks_true = wanted_text(stage.config), None, None
+    features = load_features(stage, index) if config.asks_clip else None
+    if features is not None and config.least_similarity < 1:
+        sentences, expressions = zip(*list_sentences(index, text=text), strict=True)
+        near = find_near_sentences(
+            sentences,
+            features.sentences[np.array(expressions)].astype(np.float32),
+            least_similarity=config.least_similarity,
+        )
+        stage.say(f"Grouping: {sum(map(len, near)):,} pairs of sentences count as the same.")
+    if features is not None and config.clip_missed_share < 1:
+        clip = ClipEvidence(features, missed_share=config.clip_missed_share)
+        looks_true = clip.may_be_true
+    return RecurringSentences(index, text=text, near=near, looks_true=looks_true)

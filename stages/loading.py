@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Literal
 
-from stages.grouping import make_group_plan
 from stages.setup import Stage, wanted_text
 from tris.batch import Batch, InputSpec
 from tris.data.compose import ComposedPlan, Composer
-from tris.data.groups import GroupPlan, group_evaluation_batches
+from tris.data.group_sources import GroupSource
+from tris.data.groups import GroupConfig, GroupPlan, group_evaluation_batches
 from tris.data.index import Index
 from tris.data.loader import build_loader
 from tris.data.negatives import NegativeSampler, NegativesConfig
@@ -76,6 +76,7 @@ class TrainingBatches:
         one_per_referent: bool = False,
         with_no_target: bool = True,
         composer: Composer | None = None,
+        groups: GroupSource | None = None,
     ) -> None:
         """Plan the batches.
 
@@ -86,6 +87,7 @@ class TrainingBatches:
             one_per_referent: See `PlanConfig`.
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
+            groups: What groups of a group-wise network are made of.
 
         Raises:
             InputError: If the global batch cannot be shared evenly, or a group-wise network is to
@@ -100,8 +102,18 @@ class TrainingBatches:
         self.plan: BatchPlan | GroupPlan
         if dataset.spec.group_size:
             _check_group_settings(config)
-            self.plan = make_group_plan(
-                stage, dataset, batch_size=config.global_batch_size // passes, composer=composer
+            assert groups is not None, "a group-wise network needs groups"
+            self.plan = GroupPlan(
+                groups,
+                GroupConfig(
+                    group_size=dataset.spec.group_size,
+                    batch_size=config.global_batch_size // passes,
+                    alone_share=composer.config.alone_share if composer else 0.0,
+                ),
+                seed=stage.config.seed,
+                process_index=stage.accelerator.process_index,
+                num_processes=stage.accelerator.num_processes,
+                composer=composer,
             )
         else:
             plan = PlanConfig(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from stages.composition import make_composer
+from stages.grouping import make_group_source
 from stages.loading import TrainingBatches, make_dataset
 from stages.rounds import (
     Round,
@@ -89,7 +90,10 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         composer = make_composer(stage, training_index, composition, targets=targets)
     if this.start is None:
         silence_unread_words(stage, network, training_index, tokenizer, training, composer)
-    batches = TrainingBatches(stage, training_set, training, composer=composer)
+    groups = None
+    if spec.group_size:
+        groups = make_group_source(stage, training_index, config.segmenter.grouping)
+    batches = TrainingBatches(stage, training_set, training, composer=composer, groups=groups)
     run = TrainingRun(
         accelerator, network, build_optimizer(network.parameter_groups(), training),
         config=training, total_steps=batches.total_steps,

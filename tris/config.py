@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 import tyro
 
 from tris.data.compose import CompositionConfig
+from tris.data.group_sources import GroupingConfig
 from tris.data.masks import Overlap
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
@@ -171,6 +172,7 @@ class SegmenterExperiment(Generic[Network]):
         composition: Also train on sentences about several objects and about none, composed of
             single ones; None = on those of the data set alone.
         rounds: Of training, `SelfTrainingConfig` has the later ones; 1 = there is no self-training.
+        grouping: How image groups are made of sentences, for a group-wise network.
     """
 
     network: Network
@@ -178,6 +180,7 @@ class SegmenterExperiment(Generic[Network]):
     name: str = "tris"
     composition: CompositionConfig | None = None
     rounds: int = 1
+    grouping: GroupingConfig = field(default_factory=GroupingConfig)
 
     def __post_init__(self) -> None:
         """Check the fields."""

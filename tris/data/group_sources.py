@@ -1,6 +1,7 @@
 """Where image groups come from: an index that names them, or sentences that recur."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,10 +13,38 @@ from tris.data.index import Index
 from tris.data.plan import Item
 from tris.data.recent import RecentReferents
 from tris.data.tokens import text_id
+from tris.data.words import Reading, read_claims
 from tris.errors import InputError
 
 _ATTEMPTS = 64
 _CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class GroupingConfig:
+    """How image groups are made of sentences, where the data set names none.
+
+    Attributes:
+        least_similarity: Cosine of CLIP's features from which two sentences that do not contradict
+            each other count as the same; 1 = they have to be equal, word by word.
+        clip_missed_share: CLIP refuses as a negative what looks truer than this share of all true
+            pairs; 0 refuses most, 1 = CLIP is not asked.
+    """
+
+    least_similarity: float = 1.0
+    clip_missed_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not 0 < self.least_similarity <= 1:
+            raise InputError(f"least_similarity is {self.least_similarity}; use above 0, up to 1.")
+        if not 0 <= self.clip_missed_share <= 1:
+            raise InputError(f"clip_missed_share is {self.clip_missed_share}; use 0 to 1.")
+
+    @property
+    def asks_clip(self) -> bool:
+        """Whether CLIP's features are needed."""
+        return self.least_similarity < 1 or self.clip_missed_share < 1
 
 
 @runtime_checkable
@@ -110,7 +139,7 @@ class RecurringSentences:
             minimum_images: Sentences of fewer photographs are left out (2 = only what recurs).
             text: Sentences as cleaned, or as typed.
             near: For every sentence of `list_sentences` the numbers of those that mean nearly the
-                same; see `find_near_sentences`.
+                same (`find_near_sentences`).
             looks_true: Of expression and row: whether the photograph looks as if the sentence
                 fitted it (`tris.data.absence.ClipEvidence.may_be_true`).
 
@@ -177,27 +206,54 @@ class RecurringSentences:
         return self._looks_true is not None and self._looks_true(self._first[kept], row)
 
 
-def list_sentences(index: Index, *, text: Literal["clean", "raw"] = "clean") -> list[str]:
-    """Return the different sentences of a split that have a target, in order of appearance."""
-    return [each.words for each in _gather(index, text)]
+def list_sentences(
+    index: Index, *, text: Literal["clean", "raw"] = "clean"
+) -> list[tuple[str, int]]:
+    """Return the different sentences of a split that have a target, in order of appearance.
+
+    Beside each stands the running number of the first expression that says it.
+    """
+    return [(each.words, each.places[0][1]) for each in _gather(index, text)]
 
 
 def find_near_sentences(
-    features: Float32[np.ndarray, "sentences dim"], *, threshold: float
+    sentences: Sequence[str],
+    features: Float32[np.ndarray, "sentences dim"],
+    *,
+    least_similarity: float,
 ) -> list[tuple[int, ...]]:
-    """Return for every sentence the numbers of those whose feature is near.
+    """Return for every sentence the numbers of those that mean nearly the same.
+
+    To CLIP "left man" and "right man" are alike: what contradicts each other is told apart by its
+    words.
 
     Args:
-        features: Of every sentence of `list_sentences`; unit length.
-        threshold: Cosine from which two sentences count as the same.
+        sentences: As `list_sentences` has them.
+        features: Of every sentence; unit length.
+        least_similarity: Cosine from which two sentences count as the same.
     """
+    readings = [read_claims(sentence) for sentence in sentences]
     near: list[tuple[int, ...]] = []
     for start in range(0, len(features), _CHUNK):
         similarity = features[start : start + _CHUNK] @ features.T
-        for offset, row in enumerate(similarity):
-            others = np.flatnonzero(row >= threshold).tolist()
-            near.append(tuple(each for each in others if each != start + offset))
+        for number, row in enumerate(similarity, start=start):
+            others = (int(each) for each in np.flatnonzero(row >= least_similarity))
+            near.append(
+                tuple(
+                    each
+                    for each in others
+                    if each != number and not _contradict(readings[each], readings[number])
+                )
+            )
     return near
+
+
+def _contradict(first: Reading, second: Reading) -> bool:
+    if first.subject.contradicts(second.subject):
+        return True
+    if first.landmark is None or second.landmark is None:
+        return first.landmark is not second.landmark
+    return first.landmark.contradicts(second.landmark)
 
 
 def measure_false_negatives(

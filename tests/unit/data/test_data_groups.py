@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from tris.data.absence import TextEvidence
 from tris.data.group_sources import (
+    GroupingConfig,
     IndexedGroups,
     RecurringSentences,
     find_near_sentences,
@@ -18,6 +20,7 @@ from tris.data.loader import build_loader
 from tris.data.plan import Item
 from tris.data.referent import Referent
 from tris.data.samples import ExpressionDataset
+from tris.data.words import read_claims
 from tris.errors import InputError
 
 
@@ -168,32 +171,62 @@ def test_photographs_that_look_true_are_no_negatives(blind_index):
 
 
 def test_near_sentences_are_grouped_and_read_as_the_first(blind_index):
-    sentences = list_sentences(blind_index)
+    sentences = [sentence for sentence, _ in list_sentences(blind_index)]
     features = np.eye(len(sentences), dtype=np.float32)
-    features[1] = features[0]
-    near = find_near_sentences(features, threshold=0.9)
-    assert near[0] == (1,)
-    assert near[2] == ()
+    first, other = find_pair_that_agrees(sentences)
+    features[other] = features[first]
+    near = find_near_sentences(sentences, features, least_similarity=0.9)
+    assert near[first] == (other,)
+    assert sum(map(len, near)) == 2
     alone, grouped = (RecurringSentences(blind_index, near=each) for each in (None, near))
-    assert grouped.num_positives[0] >= alone.num_positives[0]
-    rows = {
-        row
-        for number in range(grouped.num_positives[0])
-        for row in grouped.positive(0, number).target_rows
-    }
+    assert grouped.num_positives[first] >= alone.num_positives[first]
+    positives = [grouped.positive(first, number) for number in range(grouped.num_positives[first])]
     expected = {
         row
         for row, each in enumerate(blind_index)
-        if {sentences[0], sentences[1]} & set(each.sentences)
+        if {sentences[first], sentences[other]} & set(each.sentences)
     }
-    assert rows == expected
-    expressions = {
-        grouped.positive(0, number).expression for number in range(grouped.num_positives[0])
-    }
+    assert {row for item in positives for row in item.target_rows} == expected
     assert all(
-        blind_index[row].sentences[position] == sentences[0]
-        for row, position in map(blind_index.expression_row, expressions)
+        blind_index[row].sentences[position] == sentences[first]
+        for row, position in (blind_index.expression_row(item.expression) for item in positives)
     )
+
+
+def find_pair_that_agrees(sentences):
+    plain = [
+        (number, reading.subject)
+        for number, reading in enumerate(map(read_claims, sentences))
+        if reading.landmark is None
+    ]
+    return next(
+        (one, other)
+        for (one, first), (other, second) in itertools.combinations(plain, 2)
+        if not first.contradicts(second)
+    )
+
+
+def test_sentences_that_contradict_each_other_are_never_near():
+    sentences = ["left man", "right man", "man on the left", "man left of the dog"]
+    features = np.ones((4, 1), np.float32)
+    near = find_near_sentences(sentences, features, least_similarity=0.9)
+    assert near == [(2,), (), (0,), ()]
+
+
+def test_sentences_are_listed_once_with_their_first_expression(blind_index):
+    listed = list_sentences(blind_index)
+    assert len({sentence for sentence, _ in listed}) == len(listed)
+    for sentence, expression in listed[:20]:
+        row, position = blind_index.expression_row(expression)
+        assert blind_index[row].sentences[position] == sentence
+
+
+@pytest.mark.parametrize(
+    "settings", [{"least_similarity": 0.0}, {"least_similarity": 1.1}, {"clip_missed_share": -1.0}]
+)
+def test_odd_settings_of_grouping_are_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        GroupingConfig(**settings)
 
 
 def test_no_recurring_sentence_is_refused(blind_index):
