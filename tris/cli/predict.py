@@ -48,6 +48,8 @@ class PredictArguments:
         split: Of that index.
         crf: Sharpen each mask, by itself, with a dense CRF.
         refinement: That CRF. The default suits photographs and a segmenter's probabilities.
+        saliency: With ``--index``: each line also holds the network's map, grey, which Co-SOD
+            metrics are computed of.
     """
 
     model: str
@@ -58,6 +60,7 @@ class PredictArguments:
     split: str = "val"
     crf: bool = False
     refinement: LabelConfig = SEGMENTER_LABELS
+    saliency: bool = False
 
 
 @exits_cleanly
@@ -89,6 +92,8 @@ def _check_question(wanted: PredictArguments) -> None:
             )
         return
     check_expressions(wanted.expression)
+    if wanted.saliency:
+        raise InputError("--saliency is for a whole split; give --index, or leave it out.")
     if not wanted.image:
         raise InputError("There is no photograph; name at least one after --image.")
 
@@ -101,8 +106,9 @@ def _predict_index(wanted: PredictArguments, folder: Path) -> int:
     network, tokenizer = load_network(wanted.model)
     refinement = wanted.refinement if wanted.crf else None
     return write_predictions(
-        network, tokenizer, index, folder / "predictions.jsonl", refinement=refinement
-    )
+        network, tokenizer, index, folder / "predictions.jsonl", refinement=refinement,
+        with_saliency=wanted.saliency,
+    )  # fmt: skip
 
 
 def _predict_all(wanted: PredictArguments, folder: Path) -> int:

@@ -30,6 +30,7 @@ def write_predictions(
     out: Path,
     *,
     refinement: LabelConfig | None = None,
+    with_saliency: bool = False,
 ) -> int:
     """Write a line per expression of a split; return how many.
 
@@ -42,6 +43,7 @@ def write_predictions(
         index: The split.
         out: The file.
         refinement: Sharpens each mask by itself (a dense CRF); the peak stays the network's.
+        with_saliency: Also write the network's map, grey.
     """
     dataset = ExpressionDataset(index, network.input_spec, tokenizer)
     batches = list_batches(index, is_grouped=network.input_spec.group_size > 0)
@@ -50,23 +52,29 @@ def write_predictions(
     number = 0
     with out.open("w") as file:
         predictions = predict_split(functools.partial(respond, network), numbered, index)
-        for line in _make_lines(predictions, index, refinement):
+        lines = _make_lines(predictions, index, refinement, with_saliency=with_saliency)
+        for line in lines:
             file.write(json.dumps(line) + "\n")
             number += 1
     return number
 
 
 def _make_lines(
-    predictions: Iterator[Prediction], index: Index, refinement: LabelConfig | None
+    predictions: Iterator[Prediction],
+    index: Index,
+    refinement: LabelConfig | None,
+    *,
+    with_saliency: bool,
 ) -> Iterator[dict[str, Any]]:
     if refinement is None:
-        yield from map(to_line, predictions)
+        for each in predictions:
+            yield to_line(each, with_saliency=with_saliency)
         return
     workers = len(os.sched_getaffinity(0))
     refined = refine_predictions(predictions, index, refinement, num_workers=workers)
     for each, label in refined:
         assert label.label is not None, "labels are kept, whatever they are"
-        yield to_line(each, (label.label == 1).astype(np.uint8))
+        yield to_line(each, (label.label == 1).astype(np.uint8), with_saliency=with_saliency)
 
 
 def list_batches(index: Index, *, is_grouped: bool) -> list[list[Item]]:

@@ -17,6 +17,7 @@ from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
 from tris.metrics.protocols import STANDARD, ScoringProtocol
 from tris.metrics.rows import NUM_COLUMNS
+from tris.metrics.saliency import encode_saliency
 
 NumberedBatch = tuple[list[int], Batch]
 """Running numbers of the expressions in the index, and the batch that holds them in that order."""
@@ -103,20 +104,25 @@ def count_predictions(
 
 
 def to_line(
-    prediction: Prediction, mask: UInt8[np.ndarray, "height width"] | None = None
+    prediction: Prediction,
+    mask: UInt8[np.ndarray, "height width"] | None = None,
+    *,
+    with_saliency: bool = False,
 ) -> dict[str, Any]:
     """Return one prediction as a line of the file that `tris score` reads.
 
     Args:
         prediction: Its peak is the line's point.
         mask: 1 = belongs to it; None = where the response is above 0.
+        with_saliency: Whether the map itself, grey, is part of it.
     """
     if mask is None:
         mask = mask_from_response(prediction.response).astype(np.uint8)
+    saliency = {"saliency": encode_saliency(prediction.response)} if with_saliency else {}
     return {
         "expression_id": prediction.referent.expression_ids[prediction.position],
         "ref_id": prediction.referent.referent_id,
         "mask": encode_mask(mask) if mask.any() else None,
         "no_target": prediction.no_target or not mask.any(),
         "point": list(find_peak(prediction.response)),
-    }
+    } | saliency

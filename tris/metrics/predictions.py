@@ -21,6 +21,7 @@ class Prediction:
         mask: Original pixels; None = nothing found.
         no_target: The prediction's own flag; "mask is None" where the file does not say.
         point: Column and row of the response's peak, original pixels.
+        saliency: The map itself, for Co-SOD metrics; see `encode_saliency`.
     """
 
     expression_id: int
@@ -28,6 +29,7 @@ class Prediction:
     mask: Rle | None
     no_target: bool
     point: tuple[float, float] | None
+    saliency: str | None = None
 
 
 def read_predictions(path: Path) -> Iterator[tuple[int, Prediction]]:
@@ -84,7 +86,14 @@ def parse_prediction(fields: dict[str, Any]) -> Prediction:
         mask=mask,
         no_target=no_target,
         point=_point(fields.get("point")),
+        saliency=_text("saliency", fields.get("saliency")),
     )
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f'"{name}" must be a PNG file in base64, not {shorten(value)}.')
 
 
 def _whole_number(name: str, value: object) -> int:

@@ -1,8 +1,12 @@
 """Co-saliency metrics, computed by `pysodmetrics` (published numbers: version 1.6.2), streamed."""
 
+import base64
+import io
+
 import numpy as np
 import py_sod_metrics as sod
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
+from PIL import Image
 
 from tris.errors import InputError
 
@@ -53,6 +57,34 @@ def saliency_row(
         ]
     )
     return np.asarray(row, dtype=np.float64)
+
+
+def encode_saliency(response: Float32[np.ndarray, "height width"]) -> str:
+    """Return a map of logits as a line of predictions has it: an 8-bit PNG file in base64.
+
+    255 is certainty; what lies above 127 is the mask.
+    """
+    grey = np.round(255 / (1 + np.exp(-response.astype(np.float64)))).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def decode_saliency(text: str) -> UInt8[np.ndarray, "height width"]:
+    """Return what `encode_saliency` wrote, or another 8-bit grey PNG file.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as file:
+            is_grey = file.mode == "L"
+            grey = np.asarray(file) if is_grey else None
+    except (ValueError, OSError, SyntaxError) as error:
+        raise InputError('"saliency" is no PNG file in base64.') from error
+    if grey is None:
+        raise InputError('"saliency" must be a grey PNG file of 8 bits.')
+    return grey
 
 
 class SaliencyMean:

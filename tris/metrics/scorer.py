@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64
+from PIL import Image
 
 from tris.data.index import Index, Referent, open_index
 from tris.data.masks import decode_mask, encode_mask, resize_mask
@@ -13,7 +14,7 @@ from tris.metrics.predictions import Prediction
 from tris.metrics.protocols import STANDARD, ScoringProtocol
 from tris.metrics.rle import Rle, to_dense
 from tris.metrics.rows import NUM_COLUMNS
-from tris.metrics.saliency import SaliencyMean, saliency_row
+from tris.metrics.saliency import SaliencyMean, decode_saliency, saliency_row
 from tris.metrics.summary import compute_metrics
 
 
@@ -155,7 +156,23 @@ class Scorer:
         self._is_seen[expression] = True
         if self._protocol.with_saliency:
             truth = None if referent.is_no_target else target
-            self._saliency.add(saliency_row(_dense(mask, size), _dense(truth, size)))
+            grey = _dense(mask, size)
+            if prediction.saliency is not None:
+                grey = self._grey(prediction.saliency, (referent.height, referent.width))
+            self._saliency.add(saliency_row(grey, _dense(truth, size)))
+
+    def _grey(self, text: str, size: tuple[int, int]) -> np.ndarray:
+        """Return the map in the raster that is scored in."""
+        grey = decode_saliency(text)
+        if grey.shape != size:
+            raise InputError(
+                f'"saliency" is {grey.shape[0]} x {grey.shape[1]} pixels (height x width), the '
+                f"image {size[0]} x {size[1]}: give it in original pixels."
+            )
+        if self._resolution is None:
+            return grey
+        raster = (self._resolution, self._resolution)
+        return np.asarray(Image.fromarray(grey).resize(raster, Image.Resampling.BILINEAR))
 
     def _sequence(self, referent: Referent, expression: int) -> int:
         """Number the sequence (group) of a video frame; otherwise an expression is its own."""

@@ -16,6 +16,8 @@ from tris.cli.score import main as score
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.errors import InputError
+from tris.metrics.rle import to_dense
+from tris.metrics.saliency import decode_saliency
 
 CATEGORIES = {"Teddy_bear": 3, "banana": 2}
 
@@ -71,6 +73,33 @@ def test_categories_are_asked_of_their_photographs_and_scored_as_saliency(coca, 
     for name in ("mae", "max_f_measure", "s_measure", "mean_e_measure", "adapted_mean_iou"):
         assert 0 <= scores[name] <= 1
     assert {each.sentences for each in open_index(coca, "test")} == {("teddy bear",), ("banana",)}
+
+
+def test_saliency_is_scored_as_it_was_predicted(coca, model, tmp_path):
+    command = ["--model", str(model), "--index", str(coca), "--split", "test"]
+    predict([*command, "--saliency", "--out", str(tmp_path)])
+    file = tmp_path / "predictions.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    maps = [decode_saliency(line["saliency"]) for line in lines]
+    pairs = [(grey, line["mask"]) for grey, line in zip(maps, lines, strict=True) if line["mask"]]
+    assert pairs
+    for grey, mask in pairs:
+        assert len(np.unique(grey)) > 2
+        assert (to_dense(mask) == (grey > 127)).mean() > 0.99
+    truth = np.arange(40) < 20
+    stretched = [(grey - grey.min()) / (grey.max() - grey.min()) for grey in maps]
+    expected = np.mean([np.abs(each - truth).mean() for each in stretched])
+    scored = ["--index", str(coca), "--split", "test", "--json", str(tmp_path / "scores.json")]
+    score([*scored, "--predictions", str(file), "--protocol", "grser"])
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["mae"] == pytest.approx(expected, abs=0.01)
+
+
+def test_saliency_is_for_a_split(model, tmp_path):
+    command = ["--model", str(model), "--image", "a.png", "--expression", "x", "--saliency"]
+    with pytest.raises(SystemExit) as caught:
+        predict([*command, "--out", str(tmp_path / "out")])
+    assert caught.value.code == 2
 
 
 def test_a_crf_changes_the_masks_of_a_split_and_no_peak(coca, model, tmp_path):

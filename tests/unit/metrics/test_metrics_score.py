@@ -1,3 +1,4 @@
+import base64
 import gzip
 import io
 import json
@@ -227,6 +228,39 @@ def test_grser_adds_saliency_metrics(score):
     assert report["mae"] == 0
     assert report["s_measure"] == pytest.approx(1)
     assert report["max_f_measure"] == pytest.approx(4 / 6), "an empty truth has no F-measure"
+
+
+def test_saliency_counts_where_it_is_given(score):
+    lines = oracle()
+    for line in lines:
+        line["saliency"] = grey_png(np.tile(np.arange(WIDTH, dtype=np.uint8), (HEIGHT, 1)))
+    report = score(lines, "--protocol", "grser")
+    assert report["mae"] > 0.1
+    assert report["mean_iou"] == score(oracle(), "--protocol", "grser")["mean_iou"]
+    assert score(lines, "--protocol", "grser", "--resolution", "24")["mae"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("saliency", "problem"),
+    [
+        (5, "base64"),
+        ("no base64!", "no PNG file"),
+        ("aGVsbG8=", "no PNG file"),
+        ("small", "original pixels"),
+        ("colour", "grey"),
+    ],
+)
+def test_saliency_that_cannot_be_read_is_refused(refusal, saliency, problem):
+    maps = {"small": np.zeros((2, 2), np.uint8), "colour": np.zeros((HEIGHT, WIDTH, 3), np.uint8)}
+    lines = oracle()
+    lines[0]["saliency"] = grey_png(maps[saliency]) if saliency in maps else saliency
+    assert problem in refusal(lines, "--protocol", "grser")
+
+
+def grey_png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def test_a_split_without_masks_cannot_be_scored_against(tmp_path):
