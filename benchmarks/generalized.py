@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.predictions import predict
@@ -120,6 +121,7 @@ SENTENCES = {
     "precision_at_80": "Pr@.8",
     "precision_at_90": "Pr@.9",
 }
+GIOU, KINDS = "generalized_mean_iou", ("single", "multi", "none")
 GROUPS = {"adapted_mean_iou": "adapted mIoU", "negative_recall": "R_neg"}
 
 
@@ -172,25 +174,29 @@ def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict
 
 def make_table(results: Results, rows: Iterable[str]) -> str:
     """Return Markdown, percent: mean and, of several seeds, standard deviation."""
-    titles = ["", "seeds", *SENTENCES.values(), *GROUPS.values()]
+    titles = ["", "seeds", *SENTENCES.values(), f"gIoU: {' / '.join(KINDS)}", *GROUPS.values()]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for name in rows:
         runs = list(results.get(name, {}).values())
         if not runs:
             continue
-        cells = [
-            mean_and_spread([figures_of(run, kind)[key] for run in runs])
+        sentences, groups = (
+            [mean_and_spread([figures_of(run, kind)[key] for run in runs]) for key in keys]
             for kind, keys in (("gres", SENTENCES), ("groups", GROUPS))
-            for key in keys
-        ]
+        )
+        by_kind = " / ".join(
+            f"{100 * mean(figures_of(run, 'gres')['by_type'][kind][GIOU] for run in runs):.1f}"
+            for kind in KINDS
+        )
+        cells = [*sentences, by_kind, *groups]
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def figures_of(run: dict[str, Any], kind: str) -> dict[str, float]:
+def figures_of(run: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return the metrics of the split of a kind."""
     (split,) = (name for name in run if name.startswith(kind))
-    figures: dict[str, float] = run[split]
+    figures: dict[str, Any] = run[split]
     return figures
 
 
