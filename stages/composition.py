@@ -61,7 +61,7 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
     path = stage.folders.run / "composition.npz"
     key = f"{digest_of_judge(stage, config)} {digest_of_index(index)}"
     if stage.is_main and not _is_current(path, key):
-        stage.say("Embedding all images and sentences, to compose samples ...")
+        stage.say("Embedding all images and sentences: CLIP is to say what may be true ...")
         judge = load_judge(config).to(stage.accelerator.device)
         arrays = embed_split(stage, index, judge)
         scratch = path.with_suffix(".part.npz")

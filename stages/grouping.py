@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.composition import load_features
 from stages.setup import Stage, wanted_text
-from tris.data.absence import ClipEvidence
+from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.group_sources import (
     GroupingConfig,
     GroupSource,
@@ -26,17 +26,25 @@ def make_group_source(stage: Stage, index: Index, config: GroupingConfig) -> Gro
     """
     if any(index.column("group").unique().to_pylist()):
         return IndexedGroups(index)
-    text, near, looks_true = wanted_text(stage.config), None, None
-    features = load_features(stage, index) if config.asks_clip else None
-    if features is not None and config.least_similarity < 1:
-        sentences, expressions = zip(*list_sentences(index, text=text), strict=True)
-        near = find_near_sentences(
-            sentences,
-            features.sentences[np.array(expressions)].astype(np.float32),
-            least_similarity=config.least_similarity,
-        )
-        stage.say(f"Grouping: {sum(map(len, near)):,} pairs of sentences count as the same.")
-    if features is not None and config.clip_missed_share < 1:
-        clip = ClipEvidence(features, missed_share=config.clip_missed_share)
-        looks_true = clip.may_be_true
-    return RecurringSentences(index, text=text, near=near, looks_true=looks_true)
+    near, looks_true = None, None
+    if config.least_similarity < 1 or config.clip_missed_share < 1:
+        features = load_features(stage, index)
+        if config.least_similarity < 1:
+            near = _find_near(stage, index, features, config.least_similarity)
+        if config.clip_missed_share < 1:
+            clip = ClipEvidence(features, missed_share=config.clip_missed_share)
+            looks_true = clip.may_be_true
+    return RecurringSentences(
+        index, text=wanted_text(stage.config), near=near, looks_true=looks_true
+    )
+
+
+def _find_near(
+    stage: Stage, index: Index, features: ClipFeatures, least_similarity: float
+) -> list[tuple[int, ...]]:
+    listed = list_sentences(index, text=wanted_text(stage.config))
+    sentences, expressions = zip(*listed, strict=True)
+    own = features.sentences[np.array(expressions)].astype(np.float32)
+    near = find_near_sentences(sentences, own, least_similarity=least_similarity)
+    stage.say(f"Grouping: {sum(map(len, near)) // 2:,} pairs of sentences count as the same.")
+    return near

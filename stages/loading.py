@@ -77,6 +77,7 @@ class TrainingBatches:
         with_no_target: bool = True,
         composer: Composer | None = None,
         groups: GroupSource | None = None,
+        alone_share: float = 0.0,
     ) -> None:
         """Plan the batches.
 
@@ -88,10 +89,12 @@ class TrainingBatches:
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
             groups: What groups of a group-wise network are made of.
+            alone_share: Of these groups, those that are taken apart; see `GroupConfig`.
 
         Raises:
             InputError: If the global batch cannot be shared evenly, or a group-wise network is to
                 be given batches that are not groups.
+            ValueError: If a group-wise network is given no groups.
         """
         passes = config.gradient_accumulation
         if config.global_batch_size % passes:
@@ -102,13 +105,14 @@ class TrainingBatches:
         self.plan: BatchPlan | GroupPlan
         if dataset.spec.group_size:
             _check_group_settings(config)
-            assert groups is not None, "a group-wise network needs groups"
+            if groups is None:
+                raise ValueError("A group-wise network is trained on groups; there are none.")
             self.plan = GroupPlan(
                 groups,
                 GroupConfig(
                     group_size=dataset.spec.group_size,
                     batch_size=config.global_batch_size // passes,
-                    alone_share=composer.config.alone_share if composer else 0.0,
+                    alone_share=alone_share,
                 ),
                 seed=stage.config.seed,
                 process_index=stage.accelerator.process_index,

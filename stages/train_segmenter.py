@@ -22,8 +22,8 @@ from stages.setup import Stage, find_stage1, start_stage, wanted_text
 from stages.validation import validate
 from tris.batch import Batch
 from tris.config import to_json
-from tris.data.compose import Composer
 from tris.data.index import Index, open_index
+from tris.data.joining import added_words
 from tris.data.mirror import mirror_sentence
 from tris.data.samples import LabelSource
 from tris.data.tokens import Tokenizer, build_tokenizer
@@ -37,7 +37,6 @@ from tris.training.delivery import Delivery
 from tris.training.fingerprint import is_finished
 from tris.training.optim import build_optimizer
 from tris.training.run import TrainingRun
-from tris.training.settings import TrainingConfig
 
 
 @exits_cleanly
@@ -89,11 +88,17 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     if composition is not None:
         composer = make_composer(stage, training_index, composition, targets=targets)
     if this.start is None:
-        silence_unread_words(stage, network, training_index, tokenizer, training, composer)
-    groups = None
+        silence_unread_words(
+            stage, network, training_index, tokenizer,
+            is_flipped=training.flip_probability > 0, is_composed=composer is not None,
+        )  # fmt: skip
+    grouping, groups = config.segmenter.grouping, None
     if spec.group_size:
-        groups = make_group_source(stage, training_index, config.segmenter.grouping)
-    batches = TrainingBatches(stage, training_set, training, composer=composer, groups=groups)
+        groups = make_group_source(stage, training_index, grouping)
+    batches = TrainingBatches(
+        stage, training_set, training,
+        composer=composer, groups=groups, alone_share=grouping.alone_share,
+    )  # fmt: skip
     run = TrainingRun(
         accelerator, network, build_optimizer(network.parameter_groups(), training),
         config=training, total_steps=batches.total_steps,
@@ -184,22 +189,30 @@ def silence_unread_words(
     network: Segmenter,
     index: Index,
     tokenizer: Tokenizer,
-    training: TrainingConfig,
-    composer: Composer | None,
+    *,
+    is_flipped: bool,
+    is_composed: bool,
 ) -> None:
-    """Let place words say nothing of words that no sentence of the training split has.
+    """Let place words say nothing of words that no training sentence can have.
 
-    Once, before training, from the sentences alone, and some that are composed of them: so it is
-    the same in every process.
+    Once, before training, from the sentences alone: so it is the same in every process.
+
+    Args:
+        stage: Knows which text is read.
+        network: Its place words are silenced, if it has any.
+        index: The training split.
+        tokenizer: The network's.
+        is_flipped: Whether sentences are mirrored.
+        is_composed: Whether sentences are also composed of these.
     """
     modules = [module for module in network.modules() if isinstance(module, PlaceWords)]
     if not modules:
         return
     column = "sentences" if wanted_text(stage.config) == "clean" else "raw_sentences"
     sentences = set(chain.from_iterable(index.column(column).to_pylist()))
-    if composer is not None:
-        sentences |= composer.sample()
-    if training.flip_probability:
+    if is_composed:
+        sentences |= added_words(sentences)
+    if is_flipped:
         sentences |= set(map(mirror_sentence, sentences))
     token_ids = {tokenizer.padding_id}.union(*map(tokenizer.encode, sentences))
     for module in modules:

@@ -18,6 +18,7 @@ from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
 from tris.batch import InputSpec, TokenizerConfig
 from tris.config import SegmenterExperiment
 from tris.data.compose import CompositionConfig
+from tris.data.group_sources import GroupingConfig
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.grser import GrserConfig
@@ -55,6 +56,7 @@ def get_config() -> SegmenterExperiment[GrserConfig]:
             precision="auto", num_workers=0, evaluate_every=None, select="last",
         ),
         composition=CompositionConfig(),
+        grouping=GroupingConfig(alone_share=0.5),
     )  # fmt: skip
 
 

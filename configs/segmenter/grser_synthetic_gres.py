@@ -13,14 +13,14 @@ import dataclasses
 from configs.segmenter import grser_synthetic
 from configs.segmenter.tris_synthetic_gres import COMPOSITION
 from tris.config import SegmenterExperiment
-from tris.data.group_sources import GroupingConfig
 from tris.segmenters.grser import GrserConfig
 
 
 def get_config() -> SegmenterExperiment[GrserConfig]:
     """Return the experiment; the run fills in where stage 1 is."""
     base = grser_synthetic.get_config()
-    grouping = GroupingConfig(clip_missed_share=COMPOSITION.clip_missed_share)
+    missed = COMPOSITION.clip_missed_share
+    grouping = dataclasses.replace(base.grouping, clip_missed_share=missed)
     return dataclasses.replace(base, composition=COMPOSITION, grouping=grouping)
 
 

@@ -43,12 +43,13 @@ class CompositionConfig:
 
     Attributes:
         single_share: Of samples that mean one object (gRefCOCO: 0.60).
-        multi_share: Of samples that mean two or three (gRefCOCO: 0.29).
+        multi_share: Of samples that mean two or more (gRefCOCO: 0.29).
         none_share: Of samples that mean nothing in the image (gRefCOCO: 0.11).
-        triple_share: Of the sentences about several, those about three.
+        triple_share: Of the joined sentences, those about three and not two.
         brief_share: How often a number and a plural are said of joined sentences where they can be.
         counted_share: Of the sentences about several, those about all objects of a kind ("both red
-            things"); sound only where every object has sentences, so off by default.
+            things", two to four); sound only where every object has sentences of few and plain
+            words, so off by default.
         max_words: Longer composed sentences are refused; 0 = none is.
         max_overlap: Referents whose labels have a higher intersection over union are not joined.
         swapped_share: Of the sentences about nothing, those that are a true one with one attribute
@@ -56,8 +57,6 @@ class CompositionConfig:
         clip_missed_share: CLIP refuses a sentence that looks truer than this share of all true
             ones; 0 refuses most, 1 = CLIP is not asked.
         attempts: Sentences that are tried before a sample stays single.
-        alone_share: Of a group-wise segmenter's groups, those whose photographs stand alone, so
-            that each sentence may be composed.
     """
 
     single_share: float = 0.60
@@ -71,7 +70,6 @@ class CompositionConfig:
     swapped_share: float = 0.4
     clip_missed_share: float = 0.1
     attempts: int = 24
-    alone_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -80,7 +78,7 @@ class CompositionConfig:
             raise InputError(f"The shares of single, multi and none sum to {total:g}, not 1.")
         for name in (
             *("triple_share", "brief_share", "counted_share", "max_overlap", "swapped_share"),
-            *("clip_missed_share", "alone_share"),
+            "clip_missed_share",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
@@ -150,17 +148,6 @@ class Composer:
         self._evidence = TextEvidence(index)
         self._vocabulary, self._expression_of_text = _survey(index, text)
 
-    @property
-    def clip(self) -> ClipEvidence | None:
-        """What refuses untrue sentences that may be true."""
-        return self._clip
-
-    def sample(self, size: int = 2000) -> set[str]:
-        """Return some composed sentences, all forms among them; the same in every process."""
-        step = max(1, self._index.num_expressions // size)
-        items = (self(Item(number)) for number in range(0, self._index.num_expressions, step))
-        return {item.sentence for item in items if item.sentence is not None}
-
     def __call__(self, item: Item) -> Item:
         """Return the item, or what is composed in its place."""
         row, position = self._index.expression_row(item.expression)
@@ -203,10 +190,12 @@ class Composer:
         return None
 
     def _count(self, item: Item, row: int, rng: np.random.Generator) -> Item | None:
-        """Speak of all objects of a kind of which this one is."""
+        """Speak of all objects of a kind of which this one is; every row has to be one object."""
         known, landmarks = self._evidence.claims_of_image(row)
+        if any(len(self._referents[each].annotation_ids) > 1 for each in known):
+            return None
         counted = count_kind(known, row, landmarks=landmarks, rng=rng)
-        if counted is None:
+        if counted is None or not self._is_short(counted.sentence):
             return None
         pairs = combinations(counted.rows, 2)
         if not all(self._is_apart(first, second) for first, second in pairs):
@@ -230,8 +219,10 @@ class Composer:
         joined = join_expressions(
             sentences, others=others, brief_share=self.config.brief_share, rng=rng
         )
-        is_short = not self.config.max_words or len(joined.split()) <= self.config.max_words
-        return joined if is_short else ""
+        return joined if self._is_short(joined) else ""
+
+    def _is_short(self, sentence: str) -> bool:
+        return not self.config.max_words or len(sentence.split()) <= self.config.max_words
 
     def _none(self, item: Item, row: int, position: int, rng: np.random.Generator) -> Item | None:
         """Put a sentence that fits nothing in the photograph in the place of the item's own."""

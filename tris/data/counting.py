@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tris.data.joining import PLAIN_NOUNS, say_number
-from tris.data.words import FAMILIES, Claim
+from tris.data.words import FAMILIES, SHAPES, Claim
 
-MOST = 4
-"""Objects that are counted."""
+MOST_COUNTED = 4
+"""Objects of a kind; of more, nobody says how many there are."""
 
 _ORDER = ("size", "pattern", "color")
 """Families of attributes that are said, in the order in which English has them."""
@@ -20,6 +20,10 @@ _ORDER = ("size", "pattern", "color")
 _ATTEMPTS = 12
 _NOUN_SHARE = 0.6
 _ATTRIBUTE_SHARE = 0.5
+"""How often each is said: kinds of one to three words come out, those of one word most often."""
+
+_EXCLUSIVE_NOUNS = frozenset([*SHAPES, "person"])
+"""What is one of these is none of the others; of other nouns ("couch", "sofa") one cannot know."""
 
 
 class Counted(NamedTuple):
@@ -39,8 +43,8 @@ def count_kind(
     """Return a sentence about one object and all others of some kind; None where there is none.
 
     A kind is some of what is said of the object. It is counted only if every object of the image
-    surely is of that kind or surely is not, and two to four are. An object that no sentence speaks
-    of is not known of.
+    surely is of that kind or surely is not, as far as its sentences say, and two to four are. An
+    object that no sentence speaks of is not known of.
 
     Args:
         known: What is said of each object of the image, by row.
@@ -49,20 +53,21 @@ def count_kind(
         rng: Chooses kind and form.
     """
     said, claim = _values_by_family(known[row]), known[row]
-    nouns = sorted(claim.nouns & PLAIN_NOUNS)
+    nouns = sorted(claim.nouns & PLAIN_NOUNS) if len(claim.nouns) == 1 else []
     for _ in range(_ATTEMPTS):
         noun = nouns[rng.integers(len(nouns))] if nouns and rng.random() < _NOUN_SHARE else ""
         chosen = [
             (family, said[family])
             for family in _ORDER
             if family in said and rng.random() < _ATTRIBUTE_SHARE
+            if family != "size" or not noun or noun in SHAPES
         ]
         if not noun and not chosen:
             continue
         kind = Claim(frozenset({noun} - {""}), frozenset(chosen))
         sure = tuple(each for each in sorted(known) if _is_surely(kind, known[each]))
         others = [*(other for each, other in known.items() if each not in sure), *landmarks]
-        if 2 <= len(sure) <= MOST and all(_is_surely_not(kind, each) for each in others):
+        if 2 <= len(sure) <= MOST_COUNTED and all(_is_surely_not(kind, each) for each in others):
             words = [*(FAMILIES[family][value][0] for family, value in chosen), noun or "thing"]
             return Counted(say_number(" ".join(words), len(sure), rng), sure)
     return None
@@ -77,9 +82,15 @@ def _values_by_family(claim: Claim) -> dict[str, str]:
 
 
 def _is_surely(kind: Claim, known: Claim) -> bool:
-    return kind.nouns <= known.nouns and kind.attributes <= _values_by_family(known).items()
+    has_noun = not kind.nouns or kind.nouns == known.nouns
+    return has_noun and kind.attributes <= _values_by_family(known).items()
 
 
 def _is_surely_not(kind: Claim, known: Claim) -> bool:
-    has_other_noun = bool(kind.nouns and known.nouns) and not kind.nouns & known.nouns
-    return has_other_noun or kind.contradicts(known)
+    is_other = (
+        len(known.nouns) == 1
+        and bool(kind.nouns)
+        and kind.nouns != known.nouns
+        and kind.nouns | known.nouns <= _EXCLUSIVE_NOUNS
+    )
+    return is_other or kind.contradicts(known)

@@ -12,12 +12,14 @@ from tris.data.draws import draw
 from tris.data.index import Index
 from tris.data.plan import Item
 from tris.data.recent import RecentReferents
-from tris.data.tokens import text_id
-from tris.data.words import Reading, read_claims
+from tris.data.tokens import normalize, text_id
+from tris.data.words import PLACES, SUPERLATIVES, Reading, read_claims, split_words
 from tris.errors import InputError
 
 _ATTEMPTS = 64
 _CHUNK = 1024
+_LEAST_SIMILARITY = 0.8
+"""Below it most sentences about the same kind of thing are near each other."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +27,26 @@ class GroupingConfig:
     """How image groups are made of sentences, where the data set names none.
 
     Attributes:
-        least_similarity: Cosine of CLIP's features from which two sentences that do not contradict
-            each other count as the same; 1 = they have to be equal, word by word.
+        least_similarity: Cosine of CLIP's features from which two sentences count as the same
+            (`find_near_sentences`), 0.8 or more; 1 = they have to be equal, word by word.
         clip_missed_share: CLIP refuses as a negative what looks truer than this share of all true
             pairs; 0 refuses most, 1 = CLIP is not asked.
+        alone_share: See `tris.data.groups.GroupConfig`.
     """
 
     least_similarity: float = 1.0
     clip_missed_share: float = 0.1
+    alone_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if not 0 < self.least_similarity <= 1:
-            raise InputError(f"least_similarity is {self.least_similarity}; use above 0, up to 1.")
-        if not 0 <= self.clip_missed_share <= 1:
-            raise InputError(f"clip_missed_share is {self.clip_missed_share}; use 0 to 1.")
-
-    @property
-    def asks_clip(self) -> bool:
-        """Whether CLIP's features are needed."""
-        return self.least_similarity < 1 or self.clip_missed_share < 1
+        if not _LEAST_SIMILARITY <= self.least_similarity <= 1:
+            raise InputError(
+                f"least_similarity is {self.least_similarity}; use {_LEAST_SIMILARITY} to 1."
+            )
+        for name in ("clip_missed_share", "alone_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
 
 
 @runtime_checkable
@@ -224,36 +226,67 @@ def find_near_sentences(
 ) -> list[tuple[int, ...]]:
     """Return for every sentence the numbers of those that mean nearly the same.
 
-    To CLIP "left man" and "right man" are alike: what contradicts each other is told apart by its
-    words.
+    CLIP is blind to much that tells two sentences apart ("left man", "right man"; "second from the
+    left", "third from the left"), so they must also agree in all such words, and what they say of
+    the object and of a landmark must not contradict each other.
 
     Args:
         sentences: As `list_sentences` has them.
         features: Of every sentence; unit length.
         least_similarity: Cosine from which two sentences count as the same.
     """
-    readings = [read_claims(sentence) for sentence in sentences]
+    meanings = [_Meaning.of(sentence) for sentence in sentences]
     near: list[tuple[int, ...]] = []
     for start in range(0, len(features), _CHUNK):
         similarity = features[start : start + _CHUNK] @ features.T
         for number, row in enumerate(similarity, start=start):
-            others = (int(each) for each in np.flatnonzero(row >= least_similarity))
+            others = map(int, np.flatnonzero(row >= least_similarity))
+            mine = meanings[number]
             near.append(
-                tuple(
-                    each
-                    for each in others
-                    if each != number and not _contradict(readings[each], readings[number])
-                )
+                tuple(each for each in others if each != number and mine.agrees(meanings[each]))
             )
     return near
 
 
-def _contradict(first: Reading, second: Reading) -> bool:
-    if first.subject.contradicts(second.subject):
-        return True
-    if first.landmark is None or second.landmark is None:
-        return first.landmark is not second.landmark
-    return first.landmark.contradicts(second.landmark)
+class _Meaning(NamedTuple):
+    """What two sentences must agree in to mean the same.
+
+    Attributes:
+        telling: Words of place, order, relation and number, in their order.
+        reading: Their claims.
+    """
+
+    telling: tuple[str, ...]
+    reading: Reading
+
+    @classmethod
+    def of(cls, sentence: str) -> "_Meaning":
+        words = normalize(sentence).split()
+        return cls(tuple(word for word in words if word in _TELLING), read_claims(sentence))
+
+    def agrees(self, other: "_Meaning") -> bool:
+        mine, theirs = self.reading, other.reading
+        if self.telling != other.telling or mine.subject.contradicts(theirs.subject):
+            return False
+        if mine.landmark is None or theirs.landmark is None:
+            return mine.landmark is None and theirs.landmark is None
+        return (
+            mine.subject.nouns == theirs.subject.nouns
+            and mine.landmark.nouns == theirs.landmark.nouns
+            and not mine.landmark.contradicts(theirs.landmark)
+        )
+
+
+_TELLING = (
+    PLACES
+    | SUPERLATIVES
+    | frozenset(
+        split_words(
+            "behind above below under underneath beside next near between top on in with without "
+            "not no one two three four five both all only"
+        )
+    )
+)
 
 
 def measure_false_negatives(

@@ -49,6 +49,13 @@ class _Run(NamedTuple):
     positives: tuple[int, ...]
 
 
+class _Pairs(NamedTuple):
+    """Pairs of one sentence and several photographs, some of them negatives."""
+
+    positives: list[Item]
+    counterparts: list[Item]
+
+
 class GroupPlan:
     """This process's part of every training batch of image groups; offers what `BatchPlan` does.
 
@@ -153,36 +160,38 @@ class GroupPlan:
             positives, count = run.positives, len(run.positives)
             if offset + 1 == len(runs) and self.config.group_size % 2:
                 positives, count = positives[: count - num_spare], count - 1 + num_spare
-            found = [self._source.positive(run.sentence, number) for number in positives]
-            chosen = [each._replace(epoch=epoch) for each in found]
-            negatives = self._source.negatives(run.sentence, count, rng)
-            pairs, group = [*chosen, *negatives], 0 if stands_alone else first_group + offset
+            chosen = [self._source.positive(run.sentence, number) for number in positives]
+            chosen = [each._replace(epoch=epoch) for each in chosen]
+            pairs = _Pairs(chosen, self._source.negatives(run.sentence, count, rng))
+            group = first_group + offset
             if stands_alone or len(run.positives) == 1:
-                composed = self._compose(chosen, negatives, place)
-                group = group if composed == pairs else 0
+                composed = self._compose(pairs, count, place)
+                if stands_alone or composed != pairs:
+                    group = 0
                 pairs = composed
-            items += [each._replace(epoch=epoch, group=group) for each in pairs]
+            members = [*pairs.positives, *pairs.counterparts]
+            items += [each._replace(epoch=epoch, group=group) for each in members]
         return items
 
-    def _compose(
-        self, positives: Sequence[Item], negatives: Sequence[Item], place: int
-    ) -> list[Item]:
-        """Return pairs that stand alone, positives first: as they are, or composed.
+    def _compose(self, pairs: "_Pairs", most_counterparts: int, place: int) -> "_Pairs":
+        """Return pairs that stand alone as they are, or composed.
 
         What means nothing takes the place of the positive's counterpart.
         """
-        kept, counterparts = list(positives), list(negatives)
-        for number, positive in enumerate(positives):
+        positives, counterparts = list(pairs.positives), list(pairs.counterparts)
+        for number, positive in enumerate(pairs.positives):
             composed = self._absent_instead(positive, place)
             if composed is None and self._composer is not None:
                 composed = self._composer(positive)
             if composed is None or composed == positive:
                 continue
             if composed.target_rows:
-                kept[number] = composed
+                positives[number] = composed
             elif number < len(counterparts):
                 counterparts[number] = composed
-        return [*kept, *counterparts]
+            elif len(counterparts) < most_counterparts:
+                counterparts.append(composed)
+        return _Pairs(positives, counterparts)
 
     def _absent_instead(self, positive: Item, place: int) -> Item | None:
         """Return, now and then, a pair that stands in the data set because nothing fits."""

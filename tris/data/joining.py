@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -54,6 +54,7 @@ _PLACE_FILLERS = PLACES | frozenset(
     split_words("on in at to from the of most very pic picture photo")
 )
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
+_ADDED = (*split_words("and both the all two three four ,"), "things")
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
@@ -77,6 +78,12 @@ def join_expressions(
     if core and not _may_mean_more(core, others) and rng.random() < brief_share:
         return say_number(core, len(sentences), rng)
     return _enumerate([_clean(each) for each in sentences], sentences, rng)
+
+
+def added_words(sentences: Collection[str]) -> set[str]:
+    """Return the words that joined or counted sentences have and single ones may lack."""
+    said = {word for sentence in sentences for word in normalize(sentence).split()}
+    return {*_ADDED, *(plural(noun) for noun in said & PLAIN_NOUNS)}
 
 
 def shared_core(sentences: Sequence[str]) -> str:

@@ -114,11 +114,16 @@ def to_line(
     Args:
         prediction: Its peak is the line's point.
         mask: 1 = belongs to it; None = where the response is above 0.
-        with_saliency: Whether the map itself, grey, is part of it.
+        with_saliency: Whether the map itself, grey, is part of it; it is black where the network
+            says that nothing fits.
     """
     if mask is None:
         mask = mask_from_response(prediction.response).astype(np.uint8)
-    saliency = {"saliency": encode_saliency(prediction.response)} if with_saliency else {}
+    saliency = {}
+    if with_saliency:
+        nothing = np.full_like(prediction.response, -np.inf)
+        shown = nothing if prediction.no_target else prediction.response
+        saliency = {"saliency": encode_saliency(shown)}
     return {
         "expression_id": prediction.referent.expression_ids[prediction.position],
         "ref_id": prediction.referent.referent_id,

@@ -7,6 +7,7 @@ import numpy as np
 import py_sod_metrics as sod
 from jaxtyping import Bool, Float32, Float64, UInt8
 from PIL import Image
+from scipy.special import expit
 
 from tris.errors import InputError
 
@@ -62,28 +63,37 @@ def saliency_row(
 def encode_saliency(response: Float32[np.ndarray, "height width"]) -> str:
     """Return a map of logits as a line of predictions has it: an 8-bit PNG file in base64.
 
-    255 is certainty; what lies above 127 is the mask.
+    Its values are probabilities, 255 = 1.
     """
-    grey = np.round(255 / (1 + np.exp(-response.astype(np.float64)))).astype(np.uint8)
+    grey = np.round(255 * expit(response.astype(np.float64))).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(grey).save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def decode_saliency(text: str) -> UInt8[np.ndarray, "height width"]:
+def decode_saliency(text: str, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
     """Return what `encode_saliency` wrote, or another 8-bit grey PNG file.
+
+    Args:
+        text: Base64.
+        size: Height and width that it must have; nothing larger is unpacked.
 
     Raises:
         InputError: If it is something else.
     """
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as file:
-            is_grey = file.mode == "L"
-            grey = np.asarray(file) if is_grey else None
-    except (ValueError, OSError, SyntaxError) as error:
+            found, mode = (file.height, file.width), file.mode
+            grey = np.asarray(file) if (found, mode) == (size, "L") else None
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError('"saliency" is no PNG file in base64.') from error
-    if grey is None:
+    if mode != "L":
         raise InputError('"saliency" must be a grey PNG file of 8 bits.')
+    if grey is None:
+        raise InputError(
+            f'"saliency" is {found[0]} x {found[1]} pixels (height x width), the image {size[0]} x '
+            f"{size[1]}: give it in original pixels."
+        )
     return grey
 
 

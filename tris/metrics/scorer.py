@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 
 from tris.data.index import Index, Referent, open_index
@@ -139,6 +139,9 @@ class Scorer:
             mask, target = _resized(mask, raster), _resized(target, raster)
             point, boxes = _scaled(point, boxes, size, raster)
             size = raster
+        grey = None
+        if self._protocol.with_saliency:
+            grey = self._read_grey(prediction, mask, (referent.height, referent.width))
         self._rows[expression] = count_row(
             mask,
             target,
@@ -154,21 +157,18 @@ class Scorer:
             with_contours=self._protocol.with_contours,
         )
         self._is_seen[expression] = True
-        if self._protocol.with_saliency:
+        if grey is not None:
             truth = None if referent.is_no_target else target
-            grey = _dense(mask, size)
-            if prediction.saliency is not None:
-                grey = self._grey(prediction.saliency, (referent.height, referent.width))
             self._saliency.add(saliency_row(grey, _dense(truth, size)))
 
-    def _grey(self, text: str, size: tuple[int, int]) -> np.ndarray:
-        """Return the map in the raster that is scored in."""
-        grey = decode_saliency(text)
-        if grey.shape != size:
-            raise InputError(
-                f'"saliency" is {grey.shape[0]} x {grey.shape[1]} pixels (height x width), the '
-                f"image {size[0]} x {size[1]}: give it in original pixels."
-            )
+    def _read_grey(
+        self, prediction: Prediction, mask: Rle | None, size: tuple[int, int]
+    ) -> UInt8[np.ndarray, "height width"] | Bool[np.ndarray, "height width"]:
+        """Return the map that Co-SOD metrics are computed of, in the raster that is scored in."""
+        if prediction.saliency is None:
+            raster = size if self._resolution is None else (self._resolution, self._resolution)
+            return _dense(mask, raster)
+        grey = decode_saliency(prediction.saliency, size)
         if self._resolution is None:
             return grey
         raster = (self._resolution, self._resolution)

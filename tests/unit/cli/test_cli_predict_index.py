@@ -16,6 +16,7 @@ from tris.cli.score import main as score
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.errors import InputError
+from tris.metrics.evaluator import Prediction, to_line
 from tris.metrics.rle import to_dense
 from tris.metrics.saliency import decode_saliency
 
@@ -80,7 +81,7 @@ def test_saliency_is_scored_as_it_was_predicted(coca, model, tmp_path):
     predict([*command, "--saliency", "--out", str(tmp_path)])
     file = tmp_path / "predictions.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    maps = [decode_saliency(line["saliency"]) for line in lines]
+    maps = [decode_saliency(line["saliency"], (30, 40)) for line in lines]
     pairs = [(grey, line["mask"]) for grey, line in zip(maps, lines, strict=True) if line["mask"]]
     assert pairs
     for grey, mask in pairs:
@@ -95,11 +96,20 @@ def test_saliency_is_scored_as_it_was_predicted(coca, model, tmp_path):
     assert scores["mae"] == pytest.approx(expected, abs=0.01)
 
 
-def test_saliency_is_for_a_split(model, tmp_path):
+def test_saliency_is_black_where_nothing_fits(coca):
+    referent = next(iter(open_index(coca, "test")))
+    response = np.linspace(-1, 1, 30 * 40, dtype=np.float32).reshape(30, 40)
+    for no_target, highest in ((False, 186), (True, 0)):
+        line = to_line(Prediction(referent, 0, response, no_target), with_saliency=True)
+        assert decode_saliency(line["saliency"], (30, 40)).max() == highest
+
+
+def test_saliency_is_for_a_split(model, tmp_path, capsys):
     command = ["--model", str(model), "--image", "a.png", "--expression", "x", "--saliency"]
     with pytest.raises(SystemExit) as caught:
         predict([*command, "--out", str(tmp_path / "out")])
     assert caught.value.code == 2
+    assert "whole split" in capsys.readouterr().err
 
 
 def test_a_crf_changes_the_masks_of_a_split_and_no_peak(coca, model, tmp_path):

@@ -13,7 +13,7 @@ from tris.data.compose import (
     LabelOverlaps,
     kind_of,
 )
-from tris.data.joining import join_expressions, shared_core
+from tris.data.joining import added_words, join_expressions, shared_core
 from tris.data.loader import build_loader
 from tris.data.plan import BatchPlan, Item, PlanConfig
 from tris.data.samples import ExpressionDataset
@@ -274,11 +274,18 @@ class TestSeveral:
             item = Item(0, image_row=rows[0], target_rows=rows)
             assert composer(item) == item
 
-    def test_a_sample_of_sentences_holds_all_forms(self, train_index):
-        sentences = compose(train_index, CompositionConfig(counted_share=0.4)).sample()
-        said = {word for sentence in sentences for word in sentence.split()}
-        assert {"and", "both", "two", "the"} <= said
-        assert sentences == compose(train_index, CompositionConfig(counted_share=0.4)).sample()
+    def test_counted_sentences_are_as_short_as_the_others(self, train_index):
+        composer = compose(train_index, only("multi", counted_share=1.0, max_words=2))
+        composed = [each for each in all_items(train_index, composer) if kind_of(each) == "multi"]
+        assert composed
+        assert all(len(item.sentence.split()) <= 2 for item in composed)
+
+    def test_every_word_that_is_added_is_known_beforehand(self, train_index):
+        items = all_items(train_index, compose(train_index, only("multi", counted_share=0.4)))
+        single = {sentence for each in train_index for sentence in each.sentences}
+        known = {word for sentence in single for word in sentence.split()} | added_words(single)
+        said = {word for item in items for word in (item.sentence or "").split()}
+        assert {word.strip(",") for word in said} <= known
 
 
 def is_counted(sentence):

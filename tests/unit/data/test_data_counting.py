@@ -65,6 +65,22 @@ def test_two_to_four_are_counted(count, is_said):
 
 
 def test_people_are_counted_as_people():
-    counted = all_counted("man in red", "woman in red", "brown dog")
+    counted = all_counted("man in red", "woman in red", "brown thing")
     assert "both red people" in counted
     assert set(counted.values()) == {(0, 1)}
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ("man with a hat", "woman with a hat"),
+        ("red couch", "red couch", "sofa"),
+        ("man", "woman", "outfielder"),
+        ("tall man", "tall woman", "short circle"),
+    ],
+)
+def test_no_noun_is_counted_that_may_not_be_the_kind(sentences):
+    counted = all_counted(*sentences)
+    assert not any(word in each for each in counted for word in ("hats", "couches", "large people"))
+    if "outfielder" in sentences:
+        assert not counted

@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -20,7 +19,6 @@ from tris.data.loader import build_loader
 from tris.data.plan import Item
 from tris.data.referent import Referent
 from tris.data.samples import ExpressionDataset
-from tris.data.words import read_claims
 from tris.errors import InputError
 
 
@@ -194,23 +192,35 @@ def test_near_sentences_are_grouped_and_read_as_the_first(blind_index):
 
 
 def find_pair_that_agrees(sentences):
-    plain = [
-        (number, reading.subject)
-        for number, reading in enumerate(map(read_claims, sentences))
-        if reading.landmark is None
-    ]
-    return next(
-        (one, other)
-        for (one, first), (other, second) in itertools.combinations(plain, 2)
-        if not first.contradicts(second)
-    )
-
-
-def test_sentences_that_contradict_each_other_are_never_near():
-    sentences = ["left man", "right man", "man on the left", "man left of the dog"]
-    features = np.ones((4, 1), np.float32)
+    features = np.ones((len(sentences), 1), np.float32)
     near = find_near_sentences(sentences, features, least_similarity=0.9)
-    assert near == [(2,), (), (0,), ()]
+    return next((one, others[0]) for one, others in enumerate(near) if others)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_near"),
+    [
+        ("left man", "guy left", True),
+        ("man in blue shirt", "guy with blue shirt", False),
+        ("blue shirt man", "man blue shirt", True),
+        ("left man", "right man", False),
+        ("circle left of the square", "circle right of the square", False),
+        ("circle left of the square", "square left of the circle", False),
+        ("man behind dog", "man in front of dog", False),
+        ("man next to dog", "dog next to man", False),
+        ("leftmost man", "rightmost man", False),
+        ("largest star", "smallest star", False),
+        ("second man from left", "third man from left", False),
+        ("two men", "three men", False),
+        ("top left man closest", "bottom right man closest", False),
+        ("man on the left", "man left of the dog", False),
+        ("red circle", "blue circle", False),
+    ],
+)
+def test_sentences_that_words_tell_apart_are_not_near(first, second, is_near):
+    features = np.ones((2, 1), np.float32)
+    near = find_near_sentences([first, second], features, least_similarity=0.9)
+    assert near == ([(1,), (0,)] if is_near else [(), ()])
 
 
 def test_sentences_are_listed_once_with_their_first_expression(blind_index):
@@ -222,7 +232,13 @@ def test_sentences_are_listed_once_with_their_first_expression(blind_index):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"least_similarity": 0.0}, {"least_similarity": 1.1}, {"clip_missed_share": -1.0}]
+    "settings",
+    [
+        {"least_similarity": 0.5},
+        {"least_similarity": 1.1},
+        {"clip_missed_share": -1.0},
+        {"alone_share": 2.0},
+    ],
 )
 def test_odd_settings_of_grouping_are_refused(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
@@ -393,6 +409,22 @@ def test_a_share_of_the_units_stands_alone_whatever_the_number_of_processes():
     ]
     for step, batch in enumerate(batches):
         assert [item for half in halves for item in half.items(0, step)] == batch
+
+
+def test_a_lone_positive_without_a_counterpart_gets_one_that_means_nothing():
+    class Poor(Source):
+        def negatives(self, sentence, count, rng):
+            return []
+
+    items = GroupPlan(Poor((1,) * 8), GroupConfig(4, 4), seed=0, composer=deny).items(0, 0)
+    assert [item.sentence for item in items] == [None, "neither"] * 2
+
+
+def test_without_a_share_only_lone_positives_are_composed():
+    plan = GroupPlan(Source((4,) * 9), GroupConfig(8, 8), seed=0, composer=join)
+    items = [item for step in range(plan.num_steps) for item in plan.items(0, step)]
+    assert not any(item.sentence for item in items)
+    assert all(item.group for item in items)
 
 
 def test_rows_without_a_target_are_known_negatives(tmp_path):

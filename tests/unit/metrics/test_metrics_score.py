@@ -14,6 +14,7 @@ from tris.data.masks import empty_rle, encode_mask
 from tris.errors import InputError
 from tris.metrics.predictions import read_predictions
 from tris.metrics.protocols import PROTOCOLS
+from tris.metrics.rle import to_dense
 from tris.metrics.scorer import Scorer
 from tris.metrics.table import _PAIRS, metrics_table
 
@@ -235,9 +236,15 @@ def test_saliency_counts_where_it_is_given(score):
     for line in lines:
         line["saliency"] = grey_png(np.tile(np.arange(WIDTH, dtype=np.uint8), (HEIGHT, 1)))
     report = score(lines, "--protocol", "grser")
-    assert report["mae"] > 0.1
+    ramp = np.arange(WIDTH) / (WIDTH - 1)
+    truths = [
+        to_dense(line["mask"]) if line["mask"] else np.zeros((HEIGHT, WIDTH)) for line in oracle()
+    ]
+    expected = np.mean([np.abs(ramp - truth).mean() for truth in truths])
+    assert report["mae"] == pytest.approx(expected, abs=1e-3)
     assert report["mean_iou"] == score(oracle(), "--protocol", "grser")["mean_iou"]
-    assert score(lines, "--protocol", "grser", "--resolution", "24")["mae"] > 0.1
+    resized = score(lines, "--protocol", "grser", "--resolution", "24")
+    assert resized["mae"] == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -248,12 +255,22 @@ def test_saliency_counts_where_it_is_given(score):
         ("aGVsbG8=", "no PNG file"),
         ("small", "original pixels"),
         ("colour", "grey"),
+        ("deep", "8 bits"),
+        ("cut", "no PNG file"),
+        ("bomb", "no PNG file"),
     ],
 )
 def test_saliency_that_cannot_be_read_is_refused(refusal, saliency, problem):
-    maps = {"small": np.zeros((2, 2), np.uint8), "colour": np.zeros((HEIGHT, WIDTH, 3), np.uint8)}
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    made = {
+        "small": grey_png(np.zeros((2, 2), np.uint8)),
+        "colour": grey_png(np.zeros((HEIGHT, WIDTH, 3), np.uint8)),
+        "deep": grey_png(np.zeros((HEIGHT, WIDTH), np.uint16)),
+        "cut": base64.b64encode(base64.b64decode(grey_png(noise))[:120]).decode(),
+        "bomb": grey_png(np.zeros((20_000, 20_000), np.uint8)),
+    }
     lines = oracle()
-    lines[0]["saliency"] = grey_png(maps[saliency]) if saliency in maps else saliency
+    lines[0]["saliency"] = made.get(saliency, saliency)
     assert problem in refusal(lines, "--protocol", "grser")
 
 

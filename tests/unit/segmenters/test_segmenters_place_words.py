@@ -16,7 +16,6 @@ from stages.train_segmenter import silence_unread_words
 from tris.batch import Batch, TokenizerConfig
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.segmenters.place_words import PlaceWords
-from tris.training.settings import TrainingConfig
 
 SIZE = (5, 6)
 
@@ -149,16 +148,30 @@ def test_silence_is_saved_and_loaded_with_the_weights(tmp_path):
     assert (loaded.place_words.embedding.weight != 0).any(dim=1).sum() == 2
 
 
-@pytest.mark.parametrize(("flips", "words"), [(0.0, "red star left"), (0.5, "red star left right")])
-def test_before_training_all_words_but_those_of_its_sentences_are_silenced(flips, words):
-    asset = train_word_tokenizer(["red star left right blue"], vocabulary_size=99)
-    config = TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=8)
+ADDED = "and both the all two three four things ,"
+
+
+@pytest.mark.parametrize(
+    ("is_flipped", "is_composed", "words"),
+    [
+        (False, False, "red star left"),
+        (True, False, "red star left right"),
+        (False, True, f"red star left stars {ADDED}"),
+    ],
+)
+def test_before_training_all_words_but_those_of_its_sentences_are_silenced(
+    is_flipped, is_composed, words
+):
+    asset = train_word_tokenizer([f"red stars left right blue {ADDED}"], vocabulary_size=200)
+    config = TokenizerConfig(kind="file", path=TOKENIZER_FILE, context_length=30)
     tokenizer = build_tokenizer(config, assets={TOKENIZER_FILE: asset})
     network = torch.nn.ModuleDict({"place_words": PlaceWords(tokenizer.vocabulary_size, 8)})
     sentences = pyarrow.chunked_array([[["red star", "star left"]]])
     index = SimpleNamespace(column=lambda name: sentences)
     stage = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(text="sent")))
-    silence_unread_words(stage, network, index, tokenizer, TrainingConfig(flip_probability=flips))
+    silence_unread_words(
+        stage, network, index, tokenizer, is_flipped=is_flipped, is_composed=is_composed
+    )
     kept = (network["place_words"].embedding.weight != 0).any(dim=1).nonzero().flatten().tolist()
     assert kept == sorted({tokenizer.padding_id, *tokenizer.encode(words)})
 

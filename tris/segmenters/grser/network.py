@@ -141,9 +141,10 @@ class Grser(Segmenter):
     def forward(self, batch: Batch) -> SegmenterOutput:
         """Return a mask per pair, and how much the anti-expression fits better.
 
-        In evaluation the logits of a pair that is recognised as negative all lie below 0: the
-        paper's zero mask. ``extras``: ``to_text`` and ``to_anti_text``, the two distances
-        ``(expr,)``; in training also ``mirror_logits`` ``(positives, height, width)``.
+        In training a negative pair has no mask (zeros). In evaluation the logits of a pair that is
+        recognised as negative all lie below 0: the paper's zero mask. ``extras``: ``to_text`` and
+        ``to_anti_text``, the two distances ``(expr,)``; in training also ``mirror_logits``
+        ``(positives, height, width)``.
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
@@ -301,7 +302,7 @@ class _Decoding(NamedTuple):
         return self._run(triphasic[rows], [level[rows] for level in self.fine_levels], hints)
 
     def learned(self, triphasic: Tensor, is_positive: Tensor) -> Tensor:
-        """Return the logits of positive pairs; negatives teach no mask, their logits are zero."""
+        """Return the logits of positive pairs; negatives teach no mask, theirs are zero."""
         positives = is_positive.nonzero()[:, 0]
         if not len(positives):
             return self(triphasic)
