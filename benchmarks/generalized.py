@@ -12,13 +12,13 @@ others. Rows that exist are kept. One thread per training.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.predictions import predict
+from benchmarks.predictions import ask
 from benchmarks.seeded_rows import (
     REPOSITORY,
     Results,
@@ -33,7 +33,13 @@ from configs import synthetic_gres
 from stages.evaluate_generalized import generalized_splits, summarise_generalized
 from stages.setup import Folders
 from tris.config import load
-from tris.metrics.evaluator import count_predictions
+from tris.data.index import Index
+from tris.data.masks import decode_mask
+from tris.metrics.evaluator import count_predictions, saliency_map
+from tris.metrics.protocols import ScoringProtocol
+from tris.metrics.saliency import SaliencyMean, saliency_row
+from tris.segmenters.contract import Segmenter
+from tris.segmenters.grser.hierarchizer import Ranking
 
 RESULTS = REPOSITORY / "docs" / "generalized.json"
 LENT = (
@@ -51,11 +57,15 @@ class Row:
         segmenter: Its name.
         settings: On top of the config's.
         is_ceiling: Learns from annotated masks.
+        weights_of: Another row whose network is asked again; nothing is trained.
+        evaluation_ranking: Order of GRSer's heatmaps then.
     """
 
     segmenter: str
     settings: tuple[str, ...] = ()
     is_ceiling: bool = False
+    weights_of: str = ""
+    evaluation_ranking: Ranking | None = None
 
 
 SINGLE_ONLY = tuple(
@@ -103,7 +113,10 @@ ABLATIONS = {
     "MABP VI: one no-target branch": mabp("num-no-target-heads=1"),
     "GRSer": Row("grser"),
     "GRSer 4: random order in training and test": grser("ranking=random"),
-    "GRSer 4: random order in test": grser("evaluation-ranking=random"),
+    "GRSer 4: random order in training": Row(
+        "grser", weights_of="GRSer 4: random order in training and test", evaluation_ranking="both"
+    ),
+    "GRSer 4: random order in test": Row("grser", weights_of="GRSer", evaluation_ranking="random"),
     "GRSer 4: positive rank": grser("ranking=positive"),
     "GRSer 4: negative rank": grser("ranking=negative"),
     "GRSer 5: without vision-activated heatmaps": grser("no-has-vision-heatmaps"),
@@ -122,7 +135,7 @@ SENTENCES = {
     "precision_at_90": "Pr@.9",
 }
 GIOU, KINDS = "generalized_mean_iou", ("single", "multi", "none")
-GROUPS = {"adapted_mean_iou": "adapted mIoU", "negative_recall": "R_neg"}
+GROUPS = {"adapted_mean_iou": "adapted mIoU", "mean_e_measure": "E", "negative_recall": "R_neg"}
 
 
 def main() -> None:
@@ -132,17 +145,34 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the configured steps")
     arguments = parser.parse_args()
     rows = MAIN if arguments.rows == "main" else ABLATIONS
-    results = read_or_fill(
-        arguments, rows, partial(measure, rows=rows, share=arguments.share),
-        lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
-    )  # fmt: skip
+    trained = [name for name, row in rows.items() if not row.weights_of]
+    for names in (trained, rows):
+        results = read_or_fill(
+            arguments, names, partial(measure, rows=rows, share=arguments.share),
+            lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
+        )  # fmt: skip
     print(make_table(results, rows))
 
 
 def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict[str, Any]:
     """Train and score one row on one seed; return the metrics of every split, fractions."""
-    row = rows[name]
-    folder = lend(run, LENT, to="generalized" if rows is MAIN else "ablations", row=name)
+    row, place = rows[name], "generalized" if rows is MAIN else "ablations"
+    folder = lend(run, LENT, to=place, row=row.weights_of or name)
+    if not row.weights_of:
+        train(row, run, folder, share=share)
+    network = Segmenter.from_pretrained(folder / job_of(row) / "model")
+    if row.evaluation_ranking is not None:
+        network.config = replace(network.config, evaluation_ranking=row.evaluation_ranking)
+    wanted = {"gres_testA", "groups_test"} if rows is MAIN else {"gres_val", "groups_val"}
+    return {
+        split: score(network, index, protocol)
+        for split, index, protocol in generalized_splits(synthetic_gres.get_config(), Folders(run))
+        if split in wanted
+    }
+
+
+def train(row: Row, run: Path, folder: Path, *, share: float) -> None:
+    """Train a row's network on one thread."""
     experiment = load(
         REPOSITORY / "configs" / f"{CONFIG}.py",
         REPOSITORY / "configs" / "segmenter" / f"{row.segmenter}_{CONFIG}.py",
@@ -159,17 +189,26 @@ def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict
             *(["--ceiling"] if row.is_ceiling else []),
         ],
     )  # fmt: skip
+
+
+def job_of(row: Row) -> str:
+    """Return the folder in which a row's network lies."""
     job = "ceiling" if row.is_ceiling else "segmenter"
-    if row.segmenter != "tris":
-        job = f"{job}_{row.segmenter}"
-    wanted = {"gres_testA", "groups_test"} if rows is MAIN else {"gres_val", "groups_val"}
-    return {
-        split: summarise_generalized(
-            count_predictions(predict(folder / job / "model", index)), index, protocol
-        )
-        for split, index, protocol in generalized_splits(synthetic_gres.get_config(), Folders(run))
-        if split in wanted
-    }
+    return job if row.segmenter == "tris" else f"{job}_{row.segmenter}"
+
+
+def score(network: Segmenter, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
+    """Return the metrics of a split; of image groups also the mean E-measure of the maps."""
+    predictions = list(ask(network, index))
+    figures = summarise_generalized(count_predictions(predictions), index, protocol)
+    if any(index.column("group").unique().to_pylist()):
+        saliency = SaliencyMean()
+        for each in predictions:
+            assert each.referent.mask is not None
+            truth = decode_mask(each.referent.mask)
+            saliency.add(saliency_row(saliency_map(each), truth))
+        figures["mean_e_measure"] = saliency.metrics()["mean_e_measure"]
+    return figures
 
 
 def make_table(results: Results, rows: Iterable[str]) -> str:

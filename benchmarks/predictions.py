@@ -13,7 +13,12 @@ from tris.segmenters.contract import Segmenter
 
 def predict(model: Path, index: Index) -> Iterator[Prediction]:
     """Yield one map per sentence, in original pixels."""
-    network = Segmenter.from_pretrained(model).requires_grad_(False)
+    yield from ask(Segmenter.from_pretrained(model), index)
+
+
+def ask(network: Segmenter, index: Index) -> Iterator[Prediction]:
+    """Yield what a network that was loaded says."""
+    network.requires_grad_(False)
     spec = network.input_spec
     dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=network.assets))
     yield from predict_split(network, load_split(dataset, images_per_batch=16), index)

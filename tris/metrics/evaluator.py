@@ -17,7 +17,7 @@ from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
 from tris.metrics.protocols import STANDARD, ScoringProtocol
 from tris.metrics.rows import NUM_COLUMNS
-from tris.metrics.saliency import encode_saliency
+from tris.metrics.saliency import encode_saliency, to_grey
 
 NumberedBatch = tuple[list[int], Batch]
 """Running numbers of the expressions in the index, and the batch that holds them in that order."""
@@ -103,6 +103,13 @@ def count_predictions(
     return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
 
 
+def saliency_map(prediction: Prediction) -> UInt8[np.ndarray, "height width"]:
+    """Return the map that Co-SOD metrics are computed of; black where "nothing fits" was said."""
+    if prediction.no_target:
+        return np.zeros(prediction.response.shape, dtype=np.uint8)
+    return to_grey(prediction.response)
+
+
 def to_line(
     prediction: Prediction,
     mask: UInt8[np.ndarray, "height width"] | None = None,
@@ -114,16 +121,11 @@ def to_line(
     Args:
         prediction: Its peak is the line's point.
         mask: 1 = belongs to it; None = where the response is above 0.
-        with_saliency: Whether the map itself, grey, is part of it; it is black where the network
-            says that nothing fits.
+        with_saliency: Whether the map itself is part of it; see `saliency_map`.
     """
     if mask is None:
         mask = mask_from_response(prediction.response).astype(np.uint8)
-    saliency = {}
-    if with_saliency:
-        nothing = np.full_like(prediction.response, -np.inf)
-        shown = nothing if prediction.no_target else prediction.response
-        saliency = {"saliency": encode_saliency(shown)}
+    saliency = {"saliency": encode_saliency(saliency_map(prediction))} if with_saliency else {}
     return {
         "expression_id": prediction.referent.expression_ids[prediction.position],
         "ref_id": prediction.referent.referent_id,

@@ -60,12 +60,13 @@ def saliency_row(
     return np.asarray(row, dtype=np.float64)
 
 
-def encode_saliency(response: Float32[np.ndarray, "height width"]) -> str:
-    """Return a map of logits as a line of predictions has it: an 8-bit PNG file in base64.
+def to_grey(response: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """Return the probabilities of a map of logits, 255 = 1."""
+    return np.asarray(np.round(255 * expit(response.astype(np.float64))), dtype=np.uint8)
 
-    Its values are probabilities, 255 = 1.
-    """
-    grey = np.round(255 * expit(response.astype(np.float64))).astype(np.uint8)
+
+def encode_saliency(grey: UInt8[np.ndarray, "height width"]) -> str:
+    """Return a grey map as a line of predictions has it: an 8-bit PNG file in base64."""
     file = io.BytesIO()
     Image.fromarray(grey).save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")
