@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import beyond
+from benchmarks import beyond, generalized
 from benchmarks.ablation import ROWS
 from configs import synthetic, synthetic_gres, synthetic_hard
 from tris.config import load, to_json
@@ -19,6 +19,33 @@ def test_generalized_scoring_differs_from_its_base_in_the_area_alone():
 
 def test_sentences_are_composed_where_every_object_has_some():
     assert synthetic_gres.get_config().data.synthetic.unnamed_share == 0
+
+
+def test_kinds_are_counted_only_where_every_object_has_sentences():
+    for path in Path("configs/segmenter").glob("*.py"):
+        if not path.stem.startswith("_"):
+            base = "synthetic_gres" if path.stem.endswith("_gres") else "synthetic"
+            composition = load(Path(f"configs/{base}.py"), path, []).segmenter.composition
+            is_counting = composition is not None and composition.counted_share > 0
+            assert is_counting == path.stem.endswith("_gres"), path
+
+
+ROWS_OF_GENERALIZED = generalized.MAIN | generalized.ABLATIONS
+
+
+@pytest.mark.parametrize("name", ROWS_OF_GENERALIZED)
+def test_rows_of_the_generalized_table_can_be_trained(name):
+    row = ROWS_OF_GENERALIZED[name]
+    if row.weights_of:
+        base = ROWS_OF_GENERALIZED[row.weights_of]
+        assert not base.weights_of
+        assert not row.settings
+        assert row.evaluation_ranking
+        return
+    segmenter = Path(f"configs/segmenter/{row.segmenter}_synthetic_gres.py")
+    config = load(Path("configs/synthetic_gres.py"), segmenter, list(row.settings)).segmenter
+    size = config.network.input_spec.group_size
+    assert not size or config.training.global_batch_size % size == 0
 
 
 def test_the_test_split_of_the_harder_set_waits_to_be_asked_for():
