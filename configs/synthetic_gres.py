@@ -8,8 +8,8 @@ is to mean nothing could be composed in good faith. Scored besides the
 ordinary splits: gres_val and gres_testA in gRefCOCO's form, groups_val and groups_test in that of
 GRSer's groups.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
-Cost: as configs/synthetic.py, and about a minute to embed the training split with CLIP.
-Expected: nothing yet; not trained to the end so far.
+Cost: as configs/synthetic.py.
+Expected: docs/segmenters.md, "Several targets, and none".
 """
 
 import dataclasses

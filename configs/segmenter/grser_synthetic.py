@@ -9,7 +9,8 @@ positive where it lies nearer to the expression (a margin of 0 at test time).
 Command: make stage1 stage2 SEGMENTER=grser
 Cost: 1.5 M trainable parameters, 96 x 96 pixels, batches of 4 groups of 8, 800 steps of 0.69 s on
 one CPU core.
-Expected: nothing yet; not trained to the end so far.
+Expected: nothing yet on this data set; on sentences about several objects and none,
+    docs/segmenters.md.
 """
 
 import dataclasses

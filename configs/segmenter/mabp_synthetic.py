@@ -8,7 +8,8 @@ input, foreground pixels weigh 3, 9 regions instead of 16 (3, 6 and 12 windows a
 of three, no no-target branch (every sentence has a target).
 Command: make stage1 stage2 SEGMENTER=mabp
 Cost: see docs/segmenters.md.
-Expected: nothing yet; not trained to the end so far.
+Expected: nothing yet on this data set; on sentences about several objects and none,
+    docs/segmenters.md.
 """
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
