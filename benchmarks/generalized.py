@@ -41,7 +41,10 @@ from tris.metrics.saliency import SaliencyMean, saliency_row
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.grser.hierarchizer import Ranking
 
-RESULTS = REPOSITORY / "docs" / "generalized.json"
+RESULTS = {
+    "main": REPOSITORY / "docs" / "generalized.json",
+    "ablations": REPOSITORY / "docs" / "generalized_ablations.json",
+}
 LENT = (
     "data", "index", "index_with_masks", "index_gres", "index_groups", "clip", "pretrain",
     "response", "labels", "composition.npz",
@@ -140,10 +143,11 @@ GROUPS = {"adapted_mean_iou": "adapted mIoU", "mean_e_measure": "E", "negative_r
 
 def main() -> None:
     """Train and score what is missing, or print a table."""
-    parser = row_parser(__doc__, RESULTS)
-    parser.add_argument("--rows", choices=("main", "ablations"), default="main")
+    parser = row_parser(__doc__)
+    parser.add_argument("--rows", choices=tuple(RESULTS), default="main")
     parser.add_argument("--share", type=float, default=1.0, help="of the configured steps")
     arguments = parser.parse_args()
+    arguments.out = arguments.out or RESULTS[arguments.rows]
     rows = MAIN if arguments.rows == "main" else ABLATIONS
     trained = [name for name, row in rows.items() if not row.weights_of]
     for names in (trained, rows):

@@ -19,12 +19,12 @@ Results = dict[str, dict[str, Any]]
 """Metrics by row, then by the name of the run."""
 
 
-def row_parser(doc: str, results: Path) -> argparse.ArgumentParser:
+def row_parser(doc: str, results: Path | None = None) -> argparse.ArgumentParser:
     """Return the options that every table has.
 
     Args:
         doc: Of the benchmark.
-        results: Where its figures are kept.
+        results: Where its figures are kept; None = the caller decides.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="+", default=[])

@@ -86,14 +86,14 @@ def parse_prediction(fields: dict[str, Any]) -> Prediction:
         mask=mask,
         no_target=no_target,
         point=_point(fields.get("point")),
-        saliency=_text("saliency", fields.get("saliency")),
+        saliency=_saliency(fields.get("saliency")),
     )
 
 
-def _text(name: str, value: object) -> str | None:
+def _saliency(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise InputError(f'"{name}" must be a PNG file in base64, not {shorten(value)}.')
+    raise InputError(f'"saliency" must be a PNG file in base64, not {shorten(value)}.')
 
 
 def _whole_number(name: str, value: object) -> int:

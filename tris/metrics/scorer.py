@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from tris.data.index import Index, Referent, open_index
@@ -141,7 +141,9 @@ class Scorer:
             size = raster
         grey = None
         if self._protocol.with_saliency:
-            grey = self._read_grey(prediction, mask, (referent.height, referent.width))
+            original = (referent.height, referent.width)
+            given = prediction.saliency
+            grey = _dense(mask, size) if given is None else _read_grey(given, original, size)
         self._rows[expression] = count_row(
             mask,
             target,
@@ -160,19 +162,6 @@ class Scorer:
         if grey is not None:
             truth = None if referent.is_no_target else target
             self._saliency.add(saliency_row(grey, _dense(truth, size)))
-
-    def _read_grey(
-        self, prediction: Prediction, mask: Rle | None, size: tuple[int, int]
-    ) -> UInt8[np.ndarray, "height width"] | Bool[np.ndarray, "height width"]:
-        """Return the map that Co-SOD metrics are computed of, in the raster that is scored in."""
-        if prediction.saliency is None:
-            raster = size if self._resolution is None else (self._resolution, self._resolution)
-            return _dense(mask, raster)
-        grey = decode_saliency(prediction.saliency, size)
-        if self._resolution is None:
-            return grey
-        raster = (self._resolution, self._resolution)
-        return np.asarray(Image.fromarray(grey).resize(raster, Image.Resampling.BILINEAR))
 
     def _sequence(self, referent: Referent, expression: int) -> int:
         """Number the sequence (group) of a video frame; otherwise an expression is its own."""
@@ -221,3 +210,13 @@ def _scaled(
 
 def _dense(mask: Rle | None, size: tuple[int, int]) -> np.ndarray:
     return np.zeros(size, dtype=bool) if mask is None else to_dense(mask)
+
+
+def _read_grey(
+    text: str, size: tuple[int, int], raster: tuple[int, int]
+) -> UInt8[np.ndarray, "height width"]:
+    grey = decode_saliency(text, size)
+    if raster == size:
+        return grey
+    height, width = raster
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,9 +1,11 @@
 """Rows of benchmark tables that are kept from one start to the next."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import generalized
 from benchmarks.seeded_rows import fill_rows, read_or_fill, row_parser
 
 
@@ -27,6 +29,16 @@ def test_rows_of_other_settings_are_not_mixed(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, [])
     with pytest.raises(SystemExit, match="other settings"):
         fill(tmp_path / "out.json", [Path("seed1")], 6, [])
+
+
+@pytest.mark.parametrize("rows", ["main", "ablations"])
+def test_two_tables_with_rows_of_one_name_have_a_file_each(rows, tmp_path, monkeypatch):
+    assert set(generalized.MAIN) & set(generalized.ABLATIONS)
+    files = {name: tmp_path / f"{name}.json" for name in generalized.RESULTS}
+    monkeypatch.setattr(generalized, "RESULTS", files)
+    monkeypatch.setattr(sys, "argv", ["generalized", "--rows", rows, "--table"])
+    with pytest.raises(SystemExit, match=f"{rows}.json is not there"):
+        generalized.main()
 
 
 def test_a_table_that_is_not_there_yet_says_what_to_give(tmp_path):
