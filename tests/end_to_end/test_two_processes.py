@@ -37,8 +37,11 @@ def test_figures_of_two_processes_equal_those_of_one(
 
 def encoder_weights(model, prefix=""):
     state = safetensors.torch.load_file(model / "model.safetensors")
-    names = sorted(name for name in state if name.startswith(prefix))
-    return torch.cat([state[name].flatten().double() for name in names])
+    return {
+        name.removeprefix(prefix): state[name].double().flatten()
+        for name in sorted(state)
+        if name.startswith(prefix) and state[name].is_floating_point()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +61,19 @@ def frozen(finished_run, tmp_path_factory, zygote, run_settings):
 
 
 def test_stage_one_of_two_processes_ends_close_to_that_of_one(frozen, finished_run):
-    """Rounding differs; Adam blows that up in the few weights whose gradient is all but zero."""
+    """Rounding differs; Adam blows that up in the few weights whose gradient is all but zero.
+
+    So the typical weight is compared: the median difference with the median way from the start.
+    Where the gradient through texts of the other process is lost, they are about equal.
+    """
     start = encoder_weights(finished_run / "clip")
     one, two = (encoder_weights(frozen[n] / "response" / "model", "encoder.") for n in (1, 2))
-    assert (two - one).norm() < 0.02 * (one - start).norm()
+    moved = {name: (one[name] - start[name]).abs() for name in start}
+    apart = {name: (two[name] - one[name]).abs() for name in start}
+    everything = [torch.cat(list(each.values())).median() for each in (apart, moved)]
+    assert everything[0] < 0.01 * everything[1]
+    for name, way in moved.items():
+        assert apart[name].median() <= 0.06 * way.median(), name
 
 
 def test_two_processes_see_the_validation_figures_of_one(frozen):
