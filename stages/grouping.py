@@ -22,10 +22,15 @@ def make_group_source(stage: Stage, index: Index, config: GroupingConfig) -> Gro
     Args:
         stage: This stage.
         index: The training split.
-        config: How sentences make groups.
+        config: How sentences make groups; not asked where the index names them.
     """
     if any(index.column("group").unique().to_pylist()):
-        return IndexedGroups(index)
+        named = IndexedGroups(index)
+        stage.say(
+            f"Grouping: {len(named.num_positives):,} groups as the index names them; "
+            f"{named.num_left_out:,} expressions are in none with a target and are left out."
+        )
+        return named
     near, looks_true = None, None
     if config.least_similarity < 1 or config.clip_missed_share < 1:
         features = load_features(stage, index)

@@ -7,7 +7,7 @@ from typing import Literal
 from stages.setup import Stage, wanted_text
 from tris.batch import Batch, InputSpec
 from tris.data.compose import ComposedPlan, Composer
-from tris.data.group_sources import GroupSource
+from tris.data.group_sources import GroupingConfig, GroupSource
 from tris.data.groups import GroupConfig, GroupPlan, group_evaluation_batches
 from tris.data.index import Index
 from tris.data.loader import build_loader
@@ -77,7 +77,7 @@ class TrainingBatches:
         with_no_target: bool = True,
         composer: Composer | None = None,
         groups: GroupSource | None = None,
-        alone_share: float = 0.0,
+        grouping: GroupingConfig | None = None,
     ) -> None:
         """Plan the batches.
 
@@ -89,7 +89,7 @@ class TrainingBatches:
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
             groups: What groups of a group-wise network are made of.
-            alone_share: Of these groups, those that are taken apart; see `GroupConfig`.
+            grouping: How many of these are taken apart, and the like; None = its defaults.
 
         Raises:
             InputError: If the global batch cannot be shared evenly, or a group-wise network is to
@@ -105,6 +105,7 @@ class TrainingBatches:
         self.plan: BatchPlan | GroupPlan
         if dataset.spec.group_size:
             _check_group_settings(config)
+            grouping = grouping or GroupingConfig()
             if groups is None:
                 raise ValueError("A group-wise network is trained on groups; there are none.")
             self.plan = GroupPlan(
@@ -112,7 +113,8 @@ class TrainingBatches:
                 GroupConfig(
                     group_size=dataset.spec.group_size,
                     batch_size=config.global_batch_size // passes,
-                    alone_share=alone_share,
+                    alone_share=grouping.alone_share,
+                    absent_share=grouping.absent_share,
                 ),
                 seed=stage.config.seed,
                 process_index=stage.accelerator.process_index,
@@ -189,7 +191,10 @@ def load_split(
     groups.
     """
     if dataset.spec.group_size:
-        groups = group_evaluation_batches(dataset.index, pairs_per_batch=2 * images_per_batch)
+        groups = group_evaluation_batches(
+            dataset.index, pairs_per_batch=2 * images_per_batch,
+            largest_group=dataset.spec.largest_group,
+        )  # fmt: skip
         mine = groups[process_index::num_processes]
         numbers = [[item.expression for item in batch] for batch in mine]
         yield from zip(numbers, build_loader(dataset, mine, num_workers=num_workers), strict=True)

@@ -97,7 +97,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         groups = make_group_source(stage, training_index, grouping)
     batches = TrainingBatches(
         stage, training_set, training,
-        composer=composer, groups=groups, alone_share=grouping.alone_share,
+        composer=composer, groups=groups, grouping=grouping,
     )  # fmt: skip
     run = TrainingRun(
         accelerator, network, build_optimizer(network.parameter_groups(), training),

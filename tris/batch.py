@@ -70,6 +70,8 @@ class InputSpec:
             there is no second version.
         group_size: Photographs per sentence in training, for group-wise segmenters (GRSer's N);
             0 = every pair of photograph and sentence stands alone.
+        largest_group: Where it is met with more photographs at once than this, they are cut into
+            even parts, which bounds the memory; 0 = groups stay whole, however large.
     """
 
     image_size: tuple[int, int] = (320, 320)
@@ -79,6 +81,7 @@ class InputSpec:
     tokenizer: TokenizerConfig = TokenizerConfig()
     erases_phrases: PhraseErasing | None = None
     group_size: int = 0
+    largest_group: int = 0
 
 
 class ExpressionSample(NamedTuple):

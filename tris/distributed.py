@@ -20,7 +20,7 @@ def relative_share(count: int, *, like: Tensor) -> float:
 
     A loss that is a mean over this many rows, times this, has the gradients of one process: plain
     averaging would give each process the same say, however many rows it has. 1.0 where all have
-    equally many.
+    equally many, 0.0 where there are none at all.
 
     Args:
         count: Rows of this process, such as expressions of its part of a batch.
@@ -28,7 +28,7 @@ def relative_share(count: int, *, like: Tensor) -> float:
     """
     if num_processes() == 1:
         return 1.0
-    return count * num_processes() / sum(_gather_counts(count, like=like))
+    return count * num_processes() / max(1, sum(_gather_counts(count, like=like)))
 
 
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tris.batch import Batch, ExpressionSample, SegmenterOutput
 from tris.data.collate import collate
+from tris.data.groups import cut_evenly
 from tris.data.tokens import Tokenizer, build_tokenizer, normalize, text_id
 from tris.data.transforms import fit_size, resize_photograph, to_input, to_original
 from tris.errors import InputError
@@ -101,7 +102,8 @@ def predict_group(
     Args:
         network: In evaluation mode; ``input_spec.group_size`` is above 0.
         tokenizer: The network's own.
-        photographs: RGB, at least one; their order decides nothing.
+        photographs: RGB, at least one; their order decides nothing, unless there are more than
+            ``input_spec.largest_group``.
         expression: What is asked of the group.
         refinement: See `predict`.
 
@@ -113,9 +115,14 @@ def predict_group(
         _make_sample(network, tokenizer, photograph, expression=expression, number=number)
         for number, photograph in enumerate(photographs)
     ]
-    batch = collate([sample._replace(group_index=1) for sample in samples])
-    output = respond(network, batch)
-    return _read_output(output, batch, photographs, refinement=refinement)
+    most = network.input_spec.largest_group
+    found: list[Prediction] = []
+    for part in cut_evenly(samples, most=most):
+        batch = collate([sample._replace(group_index=1) for sample in part])
+        shown = photographs[len(found) : len(found) + len(part)]
+        output = respond(network, batch)
+        found += _read_output(output, batch, shown, refinement=refinement)
+    return found
 
 
 def check_expressions(expressions: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tris.batch import InputSpec
 from tris.cli.inference import MaskNetwork, respond
 from tris.data.groups import group_evaluation_batches
 from tris.data.index import Index
@@ -46,7 +47,7 @@ def write_predictions(
         with_saliency: Also write the network's map, grey.
     """
     dataset = ExpressionDataset(index, network.input_spec, tokenizer)
-    batches = list_batches(index, is_grouped=network.input_spec.group_size > 0)
+    batches = list_batches(index, network.input_spec)
     numbers = [[item.expression for item in batch] for batch in batches]
     numbered = zip(numbers, build_loader(dataset, batches), strict=True)
     number = 0
@@ -77,9 +78,11 @@ def _make_lines(
         yield to_line(each, (label.label == 1).astype(np.uint8), with_saliency=with_saliency)
 
 
-def list_batches(index: Index, *, is_grouped: bool) -> list[list[Item]]:
+def list_batches(index: Index, spec: InputSpec) -> list[list[Item]]:
     """Return the expressions of a split in batches."""
-    if is_grouped:
-        return group_evaluation_batches(index, pairs_per_batch=2 * _IMAGES_PER_BATCH)
+    if spec.group_size:
+        return group_evaluation_batches(
+            index, pairs_per_batch=2 * _IMAGES_PER_BATCH, largest_group=spec.largest_group
+        )
     batches = evaluation_batches(index, images_per_batch=_IMAGES_PER_BATCH)
     return [[Item(expression) for expression in batch] for batch in batches]

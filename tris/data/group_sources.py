@@ -32,11 +32,13 @@ class GroupingConfig:
         clip_missed_share: CLIP refuses as a negative what looks truer than this share of all true
             pairs; 0 refuses most, 1 = CLIP is not asked.
         alone_share: See `tris.data.groups.GroupConfig`.
+        absent_share: Likewise.
     """
 
     least_similarity: float = 1.0
     clip_missed_share: float = 0.1
     alone_share: float = 0.0
+    absent_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -44,7 +46,7 @@ class GroupingConfig:
             raise InputError(
                 f"least_similarity is {self.least_similarity}; use {_LEAST_SIMILARITY} to 1."
             )
-        for name in ("clip_missed_share", "alone_share"):
+        for name in ("clip_missed_share", "alone_share", "absent_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
 
@@ -74,8 +76,11 @@ class GroupSource(Protocol):
 class IndexedGroups:
     """The groups of an index whose rows name them (GRD, G-RefC, CoCA).
 
-    A positive is a row with a target, a negative one without; a group with few negatives gives the
-    same ones again.
+    A positive is of a row with a target, a negative of one without; a group with few negatives
+    gives the same ones again.
+
+    Attributes:
+        num_left_out: Expressions that are in no group with a target.
     """
 
     def __init__(self, index: Index) -> None:
@@ -89,26 +94,26 @@ class IndexedGroups:
         absent = index.column("is_no_target").to_pylist()
         sentences = index.column("sentences").to_pylist()
         for row, name in enumerate(names):
-            if name:
-                key = name, text_id(sentences[row][0])
-                groups.setdefault(key, ([], []))[absent[row]].append(row)
+            for position, sentence in enumerate(sentences[row] if name else ()):
+                members = groups.setdefault((name, text_id(sentence)), ([], []))
+                members[absent[row]].append(index.first_expression(row) + position)
         kept = [group for group in groups.values() if group[0]]
         if not kept:
             raise InputError(
                 f"Split {index.split} of {index.directory} names no image group with a target."
             )
-        first = index.first_expression
-        self._positives = [[first(row) for row in rows] for rows, _ in kept]
-        self._negatives = [[first(row) for row in rows] for _, rows in kept]
-        self.num_positives: Sequence[int] = [len(rows) for rows in self._positives]
+        self._positives = [positives for positives, _ in kept]
+        self._negatives = [negatives for _, negatives in kept]
+        self.num_positives: Sequence[int] = [len(each) for each in self._positives]
+        self.num_left_out = index.num_expressions - sum(len(a) + len(b) for a, b in kept)
         self.absent: Sequence[Item] = ()
 
     def positive(self, sentence: int, number: int) -> Item:
-        """Return one of the rows that a sentence fits."""
+        """Return one of the photographs that a sentence fits."""
         return Item(self._positives[sentence][number])
 
     def negatives(self, sentence: int, count: int, rng: np.random.Generator) -> list[Item]:
-        """Return rows without a target, none twice before all were drawn."""
+        """Return pairs without a target, none twice before all were drawn."""
         pool = self._negatives[sentence]
         if not pool:
             return []

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from tris.data.index import Index
 from tris.data.plan import Item, evaluation_batches
 from tris.data.tokens import text_id
 from tris.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,14 @@ class GroupConfig:
         alone_share: Of the units of N pairs, those whose pairs stand alone: a photograph and a
             sentence, as most are met at test time (GRSer: 0). Where there is a composer, only these
             sentences are composed, and those of a single photograph.
+        absent_share: Of lone positives whose photograph also has a sentence about nothing
+            (gRefCOCO), those that it stands beside.
     """
 
     group_size: int = 8
     batch_size: int = 32
     alone_share: float = 0.0
-
-
-_ABSENT_SHARE = 0.5
-"""How often a lone positive stands beside a sentence of the data set that fits nothing."""
+    absent_share: float = 0.5
 
 
 class _Run(NamedTuple):
@@ -66,8 +68,8 @@ class GroupPlan:
 
     Pairs may also stand alone (`GroupConfig.alone_share`). A sentence that stands alone, or has a
     single photograph, may be composed: what then means several objects, or none, stands alone, and
-    so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), every other
-    such photograph has one of them for its counterpart.
+    so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), one of them
+    is now and then the counterpart of such a photograph (`GroupConfig.absent_share`).
 
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.
@@ -199,7 +201,7 @@ class GroupPlan:
         if not absent:
             return None
         rng = draw("sentence", self.seed, positive.epoch, place, positive.expression)
-        if rng.random() >= _ABSENT_SHARE:
+        if rng.random() >= self.config.absent_share:
             return None
         return absent[int(rng.integers(len(absent)))]._replace(target_rows=())
 
@@ -245,7 +247,7 @@ def _pack(runs: Sequence[_Run], size: int) -> list[list[_Run]]:
 
 
 def group_evaluation_batches(
-    index: Index, *, pairs_per_batch: int, shares_sentences: bool = False
+    index: Index, *, pairs_per_batch: int, largest_group: int = 0, shares_sentences: bool = False
 ) -> list[list[Item]]:
     """Return the expressions of a split in whole groups, every expression once.
 
@@ -256,6 +258,7 @@ def group_evaluation_batches(
         index: The split.
         pairs_per_batch: Groups are put together until there are so many; a larger one is a batch
             of its own.
+        largest_group: Larger ones are cut into even parts; 0 = they stay whole.
         shares_sentences: Whether expressions of equal words are a group where the index has none.
     """
     names = index.column("group").to_pylist()
@@ -271,11 +274,19 @@ def group_evaluation_batches(
                 alone.append([expression])
     batches: list[list[Item]] = []
     batch: list[Item] = []
-    for number, members in enumerate([*groups.values(), *alone]):
-        is_group = number < len(groups)
+    parts = [part for group in groups.values() for part in cut_evenly(group, most=largest_group)]
+    for number, members in enumerate([*parts, *alone]):
+        is_group = number < len(parts)
         if batch and len(batch) + len(members) > pairs_per_batch:
             batches.append(batch)
             batch = []
         group = batch[-1].group + 1 if batch and is_group else int(is_group)
         batch += [Item(expression, group=group) for expression in members]
     return [*batches, batch] if batch else batches
+
+
+def cut_evenly(members: Sequence[T], *, most: int) -> list[Sequence[T]]:
+    """Return parts of nearly equal length, none longer than ``most``; 0 = a single part."""
+    count = -(-len(members) // most) if most else 1
+    edges = [len(members) * number // count for number in range(count + 1)]
+    return [members[start:end] for start, end in pairwise(edges)]

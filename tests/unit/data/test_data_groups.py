@@ -13,7 +13,7 @@ from tris.data.group_sources import (
     list_sentences,
     measure_false_negatives,
 )
-from tris.data.groups import GroupConfig, GroupPlan, group_evaluation_batches
+from tris.data.groups import GroupConfig, GroupPlan, cut_evenly, group_evaluation_batches
 from tris.data.index import IndexWriter, open_index
 from tris.data.loader import build_loader
 from tris.data.plan import Item
@@ -238,6 +238,7 @@ def test_sentences_are_listed_once_with_their_first_expression(blind_index):
         {"least_similarity": 1.1},
         {"clip_missed_share": -1.0},
         {"alone_share": 2.0},
+        {"absent_share": -0.5},
     ],
 )
 def test_odd_settings_of_grouping_are_refused(settings):
@@ -315,6 +316,23 @@ def test_groups_that_an_index_names_are_taken(grouped_index):
     assert {source.positive(0, number).expression for number in (0, 1)} == {0, 1}
     assert {item.expression for item in source.negatives(0, 3, rng)} == {2, 3, 4}
     assert [item.expression for item in source.negatives(1, 2, rng)] == [6, 6]
+    assert source.num_left_out == 2
+
+
+def test_every_sentence_of_a_row_that_names_a_group_makes_one(tmp_path):
+    both = [referent(n, group="a", is_no_target=n == 3) for n in (1, 2, 3)]
+    with IndexWriter(tmp_path / "index", dataset="grd", images=tmp_path) as writer:
+        for each in both:
+            twice = ("dog", "black dog")
+            ids = (2 * each.referent_id, 2 * each.referent_id + 1)
+            writer.add(
+                "train",
+                dataclasses.replace(each, sentences=twice, raw_sentences=twice, expression_ids=ids),
+            )
+    source = IndexedGroups(open_index(tmp_path / "index", "train"))
+    assert source.num_positives == [2, 2]
+    assert [source.positive(1, number).expression for number in (0, 1)] == [1, 3]
+    assert [item.expression for item in source.negatives(1, 1, np.random.default_rng(0))] == [5]
 
 
 def test_an_index_without_groups_is_refused_as_one_with(train_index):
@@ -336,6 +354,15 @@ def test_evaluation_takes_whole_groups_and_every_expression_once(grouped_index):
     assert [item.group for item in flat if item.expression == 8] == [0]
 
 
+def test_groups_are_cut_into_even_parts_where_they_may_not_be_as_large(grouped_index):
+    batches = group_evaluation_batches(grouped_index, pairs_per_batch=1, largest_group=4)
+    sizes = [len(batch) for batch in batches]
+    assert sorted(sizes) == [1, 1, 2, 2, 3]
+    assert sorted(item.expression for batch in batches for item in batch) == list(range(9))
+    assert [len(part) for part in cut_evenly(range(16), most=3)] == [2, 3, 3, 2, 3, 3]
+    assert cut_evenly(range(16), most=0) == [range(16)]
+
+
 def test_a_group_larger_than_the_batch_stays_whole(grouped_index):
     batches = group_evaluation_batches(grouped_index, pairs_per_batch=1)
     assert max(len(batch) for batch in batches) == 5
@@ -353,12 +380,14 @@ def test_expressions_of_equal_words_are_a_group_if_wanted(train_index):
         assert all(len(sentences) == 1 for sentences in words.values())
 
 
-def test_sentences_about_nothing_stand_beside_lone_positives_half_of_the_time():
-    plan = GroupPlan(Source((1,) * 40, with_absent=True), GroupConfig(8, 8), seed=0)
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_sentences_about_nothing_stand_beside_their_share_of_lone_positives(share):
+    config = GroupConfig(8, 8, absent_share=share)
+    plan = GroupPlan(Source((1,) * 40, with_absent=True), config, seed=0)
     items = [item for epoch in range(5) for step in range(10) for item in plan.items(epoch, step)]
     absent = [item for item in items if item.expression >= 5000]
     assert all((item.target_rows, item.group) == ((), 0) for item in absent)
-    assert len(absent) / 200 == pytest.approx(0.5, abs=0.15)
+    assert len(absent) / 200 == pytest.approx(share, abs=0.15)
     assert len([item for item in items if 0 <= item.expression < 5000]) == len(items) / 2
 
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from configs.segmenter import grser_synthetic
-from tris.batch import Batch
+from tris.batch import Batch, InputSpec
+from tris.errors import InputError
 from tris.segmenters.contract import Segmenter
+from tris.segmenters.grser import network as network_module
 from tris.segmenters.grser.network import empty_masks
 
 N, SIZE, TOKENS = 5, (40, 48), 8
@@ -150,17 +152,59 @@ def gradients(network, batch):
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
 
-def test_groups_shared_out_over_two_processes_give_the_gradients_of_one():
+def make_frozen_network():
+    """In training, but for batch norm, which would see half batches."""
     network = make_network().train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    parts = make_group(4), make_group(4, group=2, seed=1)
+    return network
+
+
+def test_groups_shared_out_over_two_processes_give_the_gradients_of_one():
+    network, parts = make_frozen_network(), [make_group(4), make_group(4, group=2, seed=1)]
     whole = gradients(network, join(*parts))
     shares = [gradients(network, part) for part in parts]
     for name, expected in whole.items():
         mean = (shares[0][name] + shares[1][name]) / 2
         torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_processes_with_unequal_numbers_of_positives_give_the_gradients_of_one(monkeypatch):
+    """As with an odd N: 3 positives of 5 pairs beside 1 of 2."""
+    network, parts = make_frozen_network(), [make_group(5), make_group(2, group=2, seed=1)]
+    whole = gradients(network, join(*parts))
+    totals = {5: 7, 2: 7, 3: 4, 1: 4}
+
+    def share(count, *, like):
+        return 2 * count / totals[count]
+
+    monkeypatch.setattr(network_module, "relative_share", share)
+    means = {name: torch.zeros_like(each) for name, each in whole.items()}
+    for part in parts:
+        weight = share(len(part.token_ids), like=None) / 2
+        for name, gradient in gradients(network, part).items():
+            means[name] += weight * gradient
+    for name, expected in whole.items():
+        torch.testing.assert_close(means[name], expected, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"input_spec": InputSpec()}, "group_size"), ({"margin": -1.0}, "margin")],
+)
+def test_odd_settings_are_refused(changes, name):
+    with pytest.raises(InputError, match=name):
+        make_network(**changes)
+
+
+def test_the_visual_features_that_are_queried_are_signed():
+    """Behind a rectifier all cells, and so all experts, would point one way."""
+    network = make_network()
+    kept = []
+    network.queries.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    network(make_group())
+    assert (kept[0] < 0).float().mean() > 0.2
 
 
 @pytest.mark.parametrize(

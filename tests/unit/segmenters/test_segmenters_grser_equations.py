@@ -31,7 +31,9 @@ def cosine(first, second):
 
 
 def distance(first, second):
-    return math.dist(first.tolist(), second.tolist())
+    """Of vectors of length 1."""
+    units = ([x / math.hypot(*each) for x in each] for each in (first.tolist(), second.tolist()))
+    return math.dist(*units)
 
 
 def test_equation_1_is_the_cosine_of_every_cell_with_the_text():
@@ -41,17 +43,17 @@ def test_equation_1_is_the_cosine_of_every_cell_with_the_text():
         assert heatmap[n, y, x].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_equation_2_is_the_mean_of_heatmap_times_features():
-    heatmap = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(1))
+def test_equation_2_is_the_mean_of_the_features_where_the_heatmap_is_positive():
+    heatmap = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1))
+    heatmap[2] = -1.0
     prototypes = make_prototypes(FEATURES, heatmap)
     for n in range(3):
         for channel in range(5):
-            cells = [
-                float(heatmap[n, y, x] * FEATURES[n, channel, y, x])
-                for y in range(2)
-                for x in range(4)
-            ]
-            expected = sum(cells) / 8
+            cells = [(y, x) for y in range(2) for x in range(4) if heatmap[n, y, x] > 0]
+            weights = [float(heatmap[n, y, x]) for y, x in cells]
+            values = [float(FEATURES[n, channel, y, x]) for y, x in cells]
+            total = sum(w * v for w, v in zip(weights, values, strict=True))
+            expected = total / sum(weights) if cells else 0
             assert prototypes[n, channel].item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -123,10 +125,11 @@ def test_a_group_as_large_as_the_slots_fills_each_with_its_own():
         (1, [0] * 8),
         (2, [0] * 4 + [1] * 4),
         (4, [0, 0, 1, 1, 2, 2, 3, 3]),
-        (16, list(range(1, 16, 2))),
+        (5, [0, 1, 1, 2, 2, 3, 3, 4]),
+        (16, [0, 2, 4, 6, 9, 11, 13, 15]),
     ],
 )
-def test_groups_of_other_sizes_are_spread_over_the_slots(size, expected):
+def test_groups_of_other_sizes_are_spread_over_the_slots_from_best_to_worst(size, expected):
     members = torch.ones(size, size, dtype=torch.bool)
     slots = fill_slots(torch.arange(size), members, 8)
     assert slots.tolist() == [expected] * size

@@ -54,7 +54,8 @@ def training_batches(dataset, *, rank=0, count=1, alone_share=0.0, **changes):
     config = dataclasses.replace(training, global_batch_size=8, **changes)
     stage = make_stage(dataset.index.directory.parent, rank=rank, count=count)
     groups = make_group_source(stage, dataset.index, WITHOUT_CLIP)
-    return TrainingBatches(stage, dataset, config, groups=groups, alone_share=alone_share)
+    grouping = GroupingConfig(alone_share=alone_share)
+    return TrainingBatches(stage, dataset, config, groups=groups, grouping=grouping)
 
 
 def take(batches, start, count):

@@ -20,13 +20,20 @@ class MergeBlock(nn.Module):
         fine_channels: Of the level that joins.
         out_channels: Of the result.
         hint_channels: Of maps that join as well; 0 = none.
+        is_signed: Whether the last rectifier is left out.
 
     Source:
         LAVT (arXiv 2112.02244), section 3.4.
     """
 
     def __init__(
-        self, coarse_channels: int, fine_channels: int, out_channels: int, *, hint_channels: int = 0
+        self,
+        coarse_channels: int,
+        fine_channels: int,
+        out_channels: int,
+        *,
+        hint_channels: int = 0,
+        is_signed: bool = False,
     ) -> None:
         super().__init__()
         joined = coarse_channels + fine_channels + hint_channels
@@ -39,7 +46,7 @@ class MergeBlock(nn.Module):
             nn.ReLU(),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             nn.GroupNorm(groups, out_channels),
-            nn.ReLU(),
+            nn.Identity() if is_signed else nn.ReLU(),
         )
 
     def forward(

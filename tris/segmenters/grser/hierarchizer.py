@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 Ranking = Literal["both", "positive", "negative", "random"]
 """What heatmaps are ordered by: both ranks, as published, one of them, or chance (Table 4)."""
@@ -62,7 +63,7 @@ def rank_members(
     Source:
         GRSer (arXiv 2305.12452), equation 4.
     """
-    positive, negative = (_distance(prototypes.float(), side.float()) for side in sides)
+    positive, negative = (_distance(prototypes, side) for side in sides)
     tie_break = positive - negative
     if ranking == "random":
         assert random_keys is not None, "a random order needs its keys"
@@ -79,17 +80,17 @@ def fill_slots(
     """Return which member's heatmap goes into which channel, best first.
 
     A group of as many members as slots gives each its own. Another one is spread over the slots
-    evenly, so that the first and the last are always the most and the least believed: the network
-    takes groups of any size.
+    evenly, from the most to the least believed, both included: the network takes groups of any
+    size.
 
     Args:
         places: Of every member in its group.
         members: Which pairs share a group.
         num_slots: Channels of the network.
     """
-    sizes = members.sum(dim=1, keepdim=True)
-    middles = 2 * torch.arange(num_slots, device=places.device) + 1
-    wanted = (middles * sizes) // (2 * num_slots)
+    last = members.sum(dim=1, keepdim=True) - 1
+    steps = max(1, num_slots - 1)
+    wanted = (2 * last * torch.arange(num_slots, device=places.device) + steps) // (2 * steps)
     is_there = members[:, None] & (places == wanted[..., None])
     return is_there.int().argmax(dim=2)
 
@@ -100,7 +101,8 @@ def hash_images(image_id: Int[Tensor, "expr"]) -> Float[Tensor, "expr"]:
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:
-    distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)
+    units = (functional.normalize(each.float(), dim=1, eps=1e-6) for each in (first, second))
+    distance: Tensor = torch.linalg.vector_norm(next(units) - next(units), dim=1)
     return distance
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from tris.batch import Batch, InputSpec, SegmenterOutput, TokenizerConfig
 from tris.data.tokens import build_tokenizer
+from tris.distributed import relative_share
 from tris.encoders.vision_language import VisionLanguageConfig
+from tris.errors import InputError
 from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
@@ -96,6 +98,18 @@ class GrserConfig:
     positive_weight: float = 1.0
     encoder_learning_rate_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        spec = self.input_spec
+        if spec.group_size < 1:
+            raise InputError(
+                f"input_spec.group_size is {spec.group_size}; GRSer is trained on groups: use 2 or "
+                "more (or 1, a group of one)."
+            )
+        for name in ("margin", "mirror_weight", "positive_weight", "encoder_learning_rate_scale"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; use 0 or more.")
+
     def build(self, *, pretrained: bool = True) -> "Grser":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
         return Grser(self, load=pretrained)
@@ -180,8 +194,10 @@ class Grser(Segmenter):
         """
         targets, is_positive = required_targets(batch), ~batch.is_no_target
         weight = self.config.positive_weight
+        share = _share_of_positives(is_positive)
         losses = {
-            "mask_loss": positive_cross_entropy(
+            "mask_loss": share
+            * positive_cross_entropy(
                 output.mask_logits, targets, is_positive, positive_weight=weight
             )
         }
@@ -190,14 +206,14 @@ class Grser(Segmenter):
                 output.extras["mirror_logits"], targets[is_positive], is_positive[is_positive],
                 positive_weight=weight, is_mirror=True,
             )  # fmt: skip
-            losses["mirror_loss"] = self.config.mirror_weight * mirror_loss
+            losses["mirror_loss"] = share * self.config.mirror_weight * mirror_loss
         if "to_text" in output.extras:
             triplet = triplet_margin_loss(
                 output.extras["to_text"], output.extras["to_anti_text"], is_positive,
                 margin=self.config.margin,
             )  # fmt: skip
-            share = self._progress if self.config.weighs_triplet_by_progress else 1.0
-            losses["triplet_loss"] = share * triplet
+            growth = self._progress if self.config.weighs_triplet_by_progress else 1.0
+            losses["triplet_loss"] = growth * triplet
         return losses
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -266,13 +282,14 @@ class Grser(Segmenter):
         config = self.config
         hint_channels = self._hint_inputs.num_channels
         self.neck = MergeBlock(
-            channels[3], channels[2], config.feature_channels, hint_channels=hint_channels
-        )
+            channels[3], channels[2], config.feature_channels,
+            hint_channels=hint_channels, is_signed=True,
+        )  # fmt: skip
         self.queries: TriphasicQueries | None = None
         if config.has_language_heatmap or config.has_vision_heatmaps:
             self.queries = TriphasicQueries(
                 config.feature_channels, text_dim,
-                num_slots=max(1, config.input_spec.group_size) * config.has_vision_heatmaps,
+                num_slots=config.input_spec.group_size * config.has_vision_heatmaps,
                 has_language_heatmap=config.has_language_heatmap,
             )  # fmt: skip
         triphasic = config.feature_channels + hint_channels
@@ -313,6 +330,15 @@ class _Decoding(NamedTuple):
     def _run(self, triphasic: Tensor, fine_levels: list[Tensor], hints: Tensor | None) -> Tensor:
         logits: Tensor = self.predictor(triphasic, fine_levels, hints, size=self.size)
         return logits
+
+
+def _share_of_positives(is_positive: Bool[Tensor, "expr"]) -> float:
+    """Return what a mean over this process's positives weighs among the processes.
+
+    The trainer weighs every loss by this process's share of all pairs; that is taken back.
+    """
+    positives = relative_share(int(is_positive.sum()), like=is_positive)
+    return positives / relative_share(len(is_positive), like=is_positive)
 
 
 def empty_masks(

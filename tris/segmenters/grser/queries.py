@@ -28,12 +28,17 @@ def language_heatmap(
 def make_prototypes(
     features: Float[Tensor, "expr channels h w"], heatmap: Float[Tensor, "expr h w"]
 ) -> Float[Tensor, "expr channels"]:
-    """Return the mean over the cells of heatmap times features, one per photograph.
+    """Return the mean of the features, weighted by the heatmap where it is above 0, per photograph.
+
+    "With mask average pooling": cells that the text turns away from do not count, and the scale is
+    that of the features. Without any such cell it is 0.
 
     Source:
         GRSer (arXiv 2305.12452), equation 2.
     """
-    return (heatmap[:, None] * features).mean(dim=(2, 3))
+    weights = heatmap.relu()[:, None]
+    total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
+    return (weights * features).sum(dim=(2, 3)) / total
 
 
 def vision_heatmaps(
