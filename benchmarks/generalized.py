@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from benchmarks.predictions import ask
 from benchmarks.seeded_rows import (
     REPOSITORY,
@@ -36,6 +38,7 @@ from tris.config import load
 from tris.data.index import Index
 from tris.data.masks import decode_mask
 from tris.metrics.evaluator import count_predictions, saliency_map
+from tris.metrics.iou import mask_from_response
 from tris.metrics.protocols import ScoringProtocol
 from tris.metrics.saliency import SaliencyMean, saliency_row
 from tris.segmenters.contract import Segmenter
@@ -98,8 +101,11 @@ def grser(*settings: str) -> Row:
 
 
 def in_groups_of(size: int, *, batch_size: int) -> Row:
-    """Return GRSer on smaller groups; a group of one would be the row without vision heatmaps."""
-    row = grser(f"input-spec.group-size={size}")
+    """Return GRSer trained and asked in groups of ``size``.
+
+    A group of one would be the row without vision heatmaps.
+    """
+    row = grser(f"input-spec.group-size={size}", f"input-spec.largest-group={size}")
     batch = f"--segmenter.training.global-batch-size={batch_size}"
     return Row("grser", (*row.settings, batch))
 
@@ -115,6 +121,7 @@ ABLATIONS = {
     "MABP VI: no no-target branch": mabp("num-no-target-heads=0"),
     "MABP VI: one no-target branch": mabp("num-no-target-heads=1"),
     "GRSer": Row("grser"),
+    "GRSer: without stage 1's response": grser("no-has-response-input"),
     "GRSer 4: random order in training and test": grser("ranking=random"),
     "GRSer 4: random order in training": Row(
         "grser", weights_of="GRSer 4: random order in training and test", evaluation_ranking="both"
@@ -138,7 +145,12 @@ SENTENCES = {
     "precision_at_90": "Pr@.9",
 }
 GIOU, KINDS = "generalized_mean_iou", ("single", "multi", "none")
-GROUPS = {"adapted_mean_iou": "adapted mIoU", "mean_e_measure": "E", "negative_recall": "R_neg"}
+GROUPS = {
+    "adapted_mean_iou": "adapted mIoU",
+    "mean_e_measure": "E",
+    "negative_recall": "R_neg",
+    "negative_recall_by_head": "R_neg by verdict",
+}
 
 
 def main() -> None:
@@ -153,9 +165,17 @@ def main() -> None:
     for names in (trained, rows):
         results = read_or_fill(
             arguments, names, partial(measure, rows=rows, share=arguments.share),
-            lambda name: {"share": arguments.share, "changes": list(rows[name].settings)},
+            lambda name: settings_of(rows[name], share=arguments.share),
         )  # fmt: skip
     print(make_table(results, rows))
+
+
+def settings_of(row: Row, *, share: float) -> dict[str, Any]:
+    """Return what a row's figures depend on besides the config, to be kept beside them."""
+    settings: dict[str, Any] = {"share": share, "changes": list(row.settings)}
+    if row.weights_of:
+        settings |= {"weights_of": row.weights_of, "evaluation_ranking": row.evaluation_ranking}
+    return settings
 
 
 def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict[str, Any]:
@@ -202,16 +222,27 @@ def job_of(row: Row) -> str:
 
 
 def score(network: Segmenter, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
-    """Return the metrics of a split; of image groups also the mean E-measure of the maps."""
+    """Return the metrics of a split.
+
+    Of image groups also the mean E-measure of the maps, black where the protocol counts the
+    sentence as refused (E-measure stretches any other to the full range), and R_neg by what the
+    network's own verdict refuses, empty masks aside.
+    """
     predictions = list(ask(network, index))
-    figures = summarise_generalized(count_predictions(predictions), index, protocol)
+    rows = count_predictions(predictions)
+    figures = summarise_generalized(rows, index, protocol)
     if any(index.column("group").unique().to_pylist()):
         saliency = SaliencyMean()
         for each in predictions:
             assert each.referent.mask is not None
-            truth = decode_mask(each.referent.mask)
-            saliency.add(saliency_row(saliency_map(each), truth))
+            is_empty = mask_from_response(each.response).sum() < protocol.minimum_area
+            grey = saliency_map(each) * np.uint8(not is_empty)
+            saliency.add(saliency_row(grey, decode_mask(each.referent.mask)))
         figures["mean_e_measure"] = saliency.metrics()["mean_e_measure"]
+        by_head = replace(protocol, no_target_by="head")
+        figures["negative_recall_by_head"] = summarise_generalized(rows, index, by_head)[
+            "negative_recall"
+        ]
     return figures
 
 

@@ -101,7 +101,7 @@ def lend(run: Path, parts: Iterable[str], *, to: str, row: str) -> Path:
     folder = run.resolve().parent / to / f"{run.name}_{slug}"
     folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
-        if not (folder / part).exists():
+        if not os.path.lexists(folder / part):
             (folder / part).symlink_to((run / part).resolve())
     return folder
 
