@@ -4,7 +4,7 @@ Draws scenes of which a share of the objects has no sentence, composes sentences
 asks the scenes. Without CLIP only the image's own sentences refuse what may be true; an object that
 no sentence names they cannot know of. The CLIP is the one of a finished run.
 
-    python benchmarks/composition.py --run runs/synthetic
+    python -m benchmarks.composition --run runs/synthetic
 """
 
 import argparse
@@ -12,20 +12,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.nn import functional
-
+from stages.composition import embed_split
 from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.compose import Composer, CompositionConfig, LabelOverlaps, kind_of
-from tris.data.index import Index, open_index
-from tris.data.loader import build_loader
-from tris.data.plan import Item, evaluation_batches
+from tris.data.index import open_index
+from tris.data.plan import Item
 from tris.data.prepare.refer import prepare_refer
-from tris.data.samples import ExpressionDataset
 from tris.data.synthetic import SyntheticConfig, write_synthetic
 from tris.data.synthetic_truth import find_true, list_scenes
-from tris.data.tokens import build_tokenizer
 from tris.encoders.clip import ClipEncoder
 
 MISSED = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
@@ -57,7 +51,7 @@ def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: f
         out=folder / "index", keep_training_masks=False,
     )  # fmt: skip
     index = open_index(folder / "index", "train")
-    features, scenes = embed(index, clip), list_scenes(config, "train")
+    features, scenes = ClipFeatures(**embed_split(index, clip)), list_scenes(config, "train")
     for missed in MISSED:
         evidence = ClipEvidence(features, missed_share=missed) if missed < 1 else None
         for kind, swapped in (("foreign", 0.0), ("swapped", 1.0)):
@@ -82,26 +76,6 @@ def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: f
                 f"{counts['composed']:9} {100 * rate:5.1f}%",
                 flush=True,
             )
-
-
-@torch.inference_mode()
-def embed(index: Index, clip: ClipEncoder) -> ClipFeatures:
-    """Return what CLIP makes of the split."""
-    spec = clip.input_spec
-    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=clip.assets))
-    batches = evaluation_batches(index, images_per_batch=16)
-    images: dict[int, np.ndarray] = {}
-    sentences = np.zeros((index.num_expressions, clip.embed_dim), np.float32)
-    for numbers, batch in zip(batches, build_loader(dataset, batches), strict=True):
-        unit = functional.normalize(clip.embed_images(batch.images), dim=-1).numpy()
-        images |= dict(zip(batch.image_id.tolist(), unit, strict=True))
-        sentences[numbers] = functional.normalize(clip.embed_texts(batch.token_ids), dim=-1)
-    places = {image_id: place for place, image_id in enumerate(images)}
-    rows = np.array([index.expression_row(each)[0] for each in range(index.num_expressions)])
-    image_of_row = np.array([places[each] for each in index.column("image_id").to_pylist()])
-    return ClipFeatures(
-        np.stack(list(images.values())), sentences, image_of_row, rows, np.arange(len(rows))
-    )
 
 
 if __name__ == "__main__":

@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch.nn import functional
 
 from stages.label_settings import digest_of_index, digest_of_judge
-from stages.loading import make_dataset
 from stages.setup import Stage, load_judge, wanted_text, with_own_clip
-from stages.validation import IMAGES_PER_BATCH, to_device
+from stages.validation import IMAGES_PER_BATCH
 from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.compose import Composer, CompositionConfig, LabelOverlaps
 from tris.data.index import Index
 from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
-from tris.data.samples import LabelSource
+from tris.data.samples import ExpressionDataset, LabelSource
 from tris.data.tokens import build_tokenizer
 from tris.encoders.clip import ClipEncoder
 
@@ -63,7 +63,7 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
     if stage.is_main and not _is_current(path, key):
         stage.say("Embedding all images and sentences: CLIP is to say what may be true ...")
         judge = load_judge(config).to(stage.accelerator.device)
-        arrays = embed_split(stage, index, judge)
+        arrays = embed_split(index, judge, text=wanted_text(stage.config))
         scratch = path.with_suffix(".part.npz")
         np.savez(scratch, key=np.array(key), **arrays)
         scratch.replace(path)
@@ -74,15 +74,18 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
 
 
 @torch.inference_mode()
-def embed_split(stage: Stage, index: Index, judge: ClipEncoder) -> dict[str, Any]:
+def embed_split(
+    index: Index, judge: ClipEncoder, *, text: Literal["clean", "raw"] = "clean"
+) -> dict[str, Any]:
     """Return the fields of `ClipFeatures`; embeddings in half precision."""
     tokenizer = build_tokenizer(judge.input_spec.tokenizer, assets=judge.assets)
-    dataset = make_dataset(stage, index, judge.input_spec, tokenizer)
+    dataset = ExpressionDataset(index, judge.input_spec, tokenizer, text=text)
+    device = next(judge.parameters()).device
     batches = evaluation_batches(index, images_per_batch=IMAGES_PER_BATCH)
     images: dict[int, np.ndarray] = {}
     sentences = np.zeros((index.num_expressions, judge.embed_dim), np.float16)
     for numbers, batch in zip(batches, build_loader(dataset, batches), strict=True):
-        moved = to_device(batch, stage)
+        moved = send_to_device(batch, device)
         embedded = _normalise(judge.embed_images(moved.images))
         images |= zip(batch.image_id.tolist(), embedded, strict=True)
         sentences[numbers] = _normalise(judge.embed_texts(moved.token_ids))

@@ -31,8 +31,8 @@ class Prediction:
         mask: True = belongs to it: the logit is above 0, or a CRF says so.
         peak: x, y of the highest logit.
         scores: ``peak``: probability there; ``mask``: mean probability inside the mask (0 where it
-            is empty); ``no_target``: probability that nothing fits, where the network has such a
-            head.
+            is empty); ``no_target``: sigmoid of the logit that nothing fits, where the network has
+            such a head (GRSer's is a difference of distances, no probability).
         no_target: What that head decides; without one, whether the mask is empty.
     """
 

@@ -55,7 +55,8 @@ class CompositionConfig:
         swapped_share: Of the sentences about nothing, those that are a true one with one attribute
             swapped; the others are sentences of other images.
         clip_missed_share: CLIP refuses a sentence that looks truer than this share of all true
-            ones; 0 refuses most, 1 = CLIP is not asked.
+            ones; 0 refuses most, 1 = CLIP is not asked. A swapped sentence that nobody says in the
+            data set has no embedding: words alone judge it.
         attempts: Sentences that are tried before a sample stays single.
     """
 

@@ -1,10 +1,10 @@
 """One attribute of a sentence replaced by another: "red circle" -> "green circle"."""
 
 import re
+import unicodedata
 from collections.abc import Collection
 from typing import NamedTuple
 
-from tris.data.tokens import normalize
 from tris.data.words import COLORS, SHAPES, read_claims
 
 _OPPOSITES = (
@@ -29,7 +29,7 @@ class Swap(NamedTuple):
     """A sentence with one word replaced.
 
     Attributes:
-        sentence: The new sentence, normalised.
+        sentence: The new sentence; all else is spelled as it was.
         turns_relation: Whether a direction from a landmark was turned round ("left of the dog"):
             the object that the old sentence means then cannot be meant.
     """
@@ -48,14 +48,17 @@ def list_swaps(sentence: str, *, vocabulary: Collection[str]) -> list[Swap]:
         vocabulary: Words that may be put in: those that the data set's own sentences use, so that
             a swapped sentence cannot be told by a rare word.
     """
-    text = normalize(sentence)
-    words, landmark = text.split(), read_claims(text).landmark
+    pieces = re.findall(r"[^\W_]+|[\W_]+", unicodedata.normalize("NFKC", sentence))
+    places = [number for number, piece in enumerate(pieces) if piece[0].isalnum()]
+    words, landmark = [pieces[each].lower() for each in places], read_claims(sentence).landmark
     swaps = []
     for place, word in enumerate(words):
         turns = landmark is not None and word in _DIRECTIONS and _starts_relation(words, place)
         for other in _ALTERNATIVES.get(word, ()):
             if other in vocabulary:
-                swapped = " ".join([*words[:place], other, *words[place + 1 :]])
+                before, old = pieces[: places[place]], pieces[places[place]]
+                new = other.capitalize() if old[0].isupper() else other
+                swapped = "".join([*before, new, *pieces[places[place] + 1 :]])
                 swaps.append(Swap(swapped, turns))
     return swaps
 

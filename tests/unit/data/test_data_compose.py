@@ -141,6 +141,13 @@ class TestSwaps:
             "red circle on the right",
         ]
 
+    def test_all_else_is_spelled_as_it_was(self):
+        swaps = list_swaps("Man's dog,  on the LEFT.", vocabulary={"right", "woman"})
+        assert [each.sentence for each in swaps] == [
+            "Woman's dog,  on the LEFT.",
+            "Man's dog,  on the Right.",
+        ]
+
     def test_superlatives_stay(self):
         assert list_swaps("leftmost thing", vocabulary={"rightmost"}) == []
 

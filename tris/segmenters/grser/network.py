@@ -22,8 +22,8 @@ from tris.segmenters.grser.hierarchizer import Ranking, Sides, find_groups
 from tris.segmenters.grser.losses import positive_cross_entropy, triplet_margin_loss
 from tris.segmenters.grser.queries import TriphasicQueries
 from tris.segmenters.hint_inputs import HintInputs
+from tris.segmenters.language_fused_encoder import LanguageFusedEncoder
 from tris.segmenters.losses import required_targets
-from tris.segmenters.mabp.encoder import LanguageFusedEncoder
 from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input

@@ -10,10 +10,10 @@ from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.errors import InputError
 from tris.model_directory import ParameterGroup
 from tris.segmenters.contract import Segmenter
+from tris.segmenters.language_fused_encoder import LanguageFusedEncoder
 from tris.segmenters.losses import required_targets
 from tris.segmenters.mabp.config import MabpConfig
 from tris.segmenters.mabp.decoder import NUM_HEADS, RegionDecoder
-from tris.segmenters.mabp.encoder import LanguageFusedEncoder
 from tris.segmenters.mabp.hints import Hints
 from tris.segmenters.mabp.losses import (
     mask_cross_entropy,
