@@ -3,9 +3,10 @@
 Paper: Wu et al., "Advancing Referring Expression Segmentation Beyond Single Image" (ICCV 2023),
 with departures that a small network without pretraining needs: both encoders start from stage 1,
 its frozen response, coordinates and place words join every step of the decoder, foreground pixels
-weigh 3. Groups are made of sentences that recur; half of them are taken apart, so that photographs
-stand alone as most do at test time, and their sentences are composed now and then. A pair is
-positive where it lies nearer to the expression (a margin of 0 at test time).
+weigh 3, and the language-activated heatmap has a loss of its own. Groups are made of sentences that
+recur; half of them are taken apart, so that photographs stand alone as most do at test time, and
+their sentences are composed now and then. A pair is positive where it lies nearer to the expression
+(a margin of 0 at test time).
 Command: make stage1 stage2 SEGMENTER=grser
 Cost: 1.5 M trainable parameters, 96 x 96 pixels, batches of 4 groups of 8, 800 steps of 0.69 s on
 one CPU core.
@@ -45,6 +46,7 @@ def get_config() -> SegmenterExperiment[GrserConfig]:
             has_place_words=True,
             sentence_token="mean",
             mirror_weight=0.3,
+            heatmap_weight=0.3,
             feature_channels=96,
             decoder_channels=(64, 48),
             embedding_channels=128,

@@ -191,7 +191,11 @@ def test_processes_with_unequal_numbers_of_positives_give_the_gradients_of_one(m
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({"input_spec": InputSpec()}, "group_size"), ({"margin": -1.0}, "margin")],
+    [
+        ({"input_spec": InputSpec()}, "group_size"),
+        ({"margin": -1.0}, "margin"),
+        ({"heatmap_weight": 1.0, "has_language_heatmap": False}, "heatmap_weight"),
+    ],
 )
 def test_odd_settings_are_refused(changes, name):
     with pytest.raises(InputError, match=name):
@@ -211,6 +215,7 @@ def test_the_visual_features_that_are_queried_are_signed():
     ("changes", "terms"),
     [
         ({"has_triplet_loss": False}, {"mask_loss", "mirror_loss"}),
+        ({"heatmap_weight": 0.3}, {"mask_loss", "mirror_loss", "triplet_loss", "heatmap_loss"}),
         ({"has_mirror_training": False}, {"mask_loss", "triplet_loss"}),
         ({"has_vision_heatmaps": False}, {"mask_loss", "mirror_loss", "triplet_loss"}),
         ({"has_language_heatmap": False}, {"mask_loss", "mirror_loss", "triplet_loss"}),

@@ -14,7 +14,11 @@ from tris.segmenters.grser.hierarchizer import (
     hash_images,
     rank_members,
 )
-from tris.segmenters.grser.losses import positive_cross_entropy, triplet_margin_loss
+from tris.segmenters.grser.losses import (
+    heatmap_cross_entropy,
+    positive_cross_entropy,
+    triplet_margin_loss,
+)
 from tris.segmenters.grser.queries import language_heatmap, make_prototypes, vision_heatmaps
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -31,9 +35,7 @@ def cosine(first, second):
 
 
 def distance(first, second):
-    """Of vectors of length 1."""
-    units = ([x / math.hypot(*each) for x in each] for each in (first.tolist(), second.tolist()))
-    return math.dist(*units)
+    return math.dist(first.tolist(), second.tolist())
 
 
 def test_equation_1_is_the_cosine_of_every_cell_with_the_text():
@@ -43,7 +45,7 @@ def test_equation_1_is_the_cosine_of_every_cell_with_the_text():
         assert heatmap[n, y, x].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_equation_2_is_the_mean_of_the_features_where_the_heatmap_is_positive():
+def test_equation_2_is_the_mean_of_heatmap_times_features_where_the_heatmap_is_positive():
     heatmap = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1))
     heatmap[2] = -1.0
     prototypes = make_prototypes(FEATURES, heatmap)
@@ -53,7 +55,7 @@ def test_equation_2_is_the_mean_of_the_features_where_the_heatmap_is_positive():
             weights = [float(heatmap[n, y, x]) for y, x in cells]
             values = [float(FEATURES[n, channel, y, x]) for y, x in cells]
             total = sum(w * v for w, v in zip(weights, values, strict=True))
-            expected = total / sum(weights) if cells else 0
+            expected = total / 8
             assert prototypes[n, channel].item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -170,6 +172,16 @@ def test_equation_6_learns_masks_of_positives_and_their_background_in_the_mirror
     )  # fmt: skip
     expected = naive_cross_entropy(logits, targets, [0, 2, 3], weight=3.0, is_mirror=is_mirror)
     assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_heatmap_is_to_light_up_on_the_object_and_nowhere_in_negatives():
+    targets = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    targets[0, :, :4] = 1
+    on_object = torch.tensor([[0.5, -0.5], [0.5, -0.5]])
+    right = torch.stack([on_object, torch.full((2, 2), -0.5)])
+    assert heatmap_cross_entropy(right, targets) < 0.3
+    assert heatmap_cross_entropy(-right, targets) > 2
+    assert heatmap_cross_entropy(on_object.expand(2, 2, 2), targets) > 1
 
 
 def test_without_a_positive_pair_no_mask_is_learned():

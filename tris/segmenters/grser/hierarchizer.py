@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 Ranking = Literal["both", "positive", "negative", "random"]
 """What heatmaps are ordered by: both ranks, as published, one of them, or chance (Table 4)."""
@@ -101,8 +100,7 @@ def hash_images(image_id: Int[Tensor, "expr"]) -> Float[Tensor, "expr"]:
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:
-    units = (functional.normalize(each.float(), dim=1, eps=1e-6) for each in (first, second))
-    distance: Tensor = torch.linalg.vector_norm(next(units) - next(units), dim=1)
+    distance: Tensor = torch.linalg.vector_norm(first.float() - second.float(), dim=1)
     return distance
 
 

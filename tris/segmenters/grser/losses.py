@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tris.batch import IGNORE_INDEX
+from tris.segmenters.pyramid_decoder import resize
 
 
 def triplet_margin_loss(
@@ -60,3 +61,23 @@ def positive_cross_entropy(
     sums = (losses.where(is_known, 0.0) * weights).sum(dim=(1, 2))
     means = sums / is_known.sum(dim=(1, 2)).clamp(min=1)
     return means.sum() / is_positive.sum().clamp(min=1)
+
+
+def heatmap_cross_entropy(
+    heatmap: Float[Tensor, "expr h w"],
+    targets: UInt8[Tensor, "expr height width"],
+    *,
+    positive_weight: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of maps of cosines, read as logits, mean over all pairs.
+
+    Not in the paper, whose losses leave it open which side of 0 the object lies on. Negatives, too,
+    are to have their empty masks, so that their experts have nothing to say.
+    """
+    logits = resize(_COSINE_SCALE * heatmap.float()[:, None], targets.shape[-2:])[:, 0]
+    everyone = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+    return positive_cross_entropy(logits, targets, everyone, positive_weight=positive_weight)
+
+
+_COSINE_SCALE = 10.0
+"""A cosine of .3 is then a probability of .95."""

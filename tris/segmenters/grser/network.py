@@ -19,7 +19,11 @@ from tris.segmenters.contract import Segmenter
 from tris.segmenters.grser.anti_expression import negate, prefix_tokens
 from tris.segmenters.grser.decoder import MaskPredictor, MergeBlock, TriphasicEmbedding
 from tris.segmenters.grser.hierarchizer import Ranking, Sides, find_groups
-from tris.segmenters.grser.losses import positive_cross_entropy, triplet_margin_loss
+from tris.segmenters.grser.losses import (
+    heatmap_cross_entropy,
+    positive_cross_entropy,
+    triplet_margin_loss,
+)
 from tris.segmenters.grser.queries import TriphasicQueries
 from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.language_fused_encoder import LanguageFusedEncoder
@@ -61,6 +65,10 @@ class GrserConfig:
         margin: m of equation 5.
         inference_margin: m of the rule "positive where d_pos + m < d_neg"; None = ``margin``.
         mirror_weight: Lambda of equation 6.
+        heatmap_weight: Of a further loss, cross-entropy between the language-activated heatmap and
+            the mask of every pair, empty in negatives (paper: 0). Nothing else says whether it is
+            to light up on the object or on the background, and experts of backgrounds are all
+            alike.
         has_language_heatmap: Whether z holds the language-activated heatmap.
         has_vision_heatmaps: Whether z holds the vision-activated ones (False: Table 5, w/o TQM).
         ranking: What orders them (Tables 4 and 5).
@@ -88,6 +96,7 @@ class GrserConfig:
     margin: float = 1.0
     inference_margin: float | None = None
     mirror_weight: float = 1.0
+    heatmap_weight: float = 0.0
     has_language_heatmap: bool = True
     has_vision_heatmaps: bool = True
     ranking: Ranking = "both"
@@ -106,9 +115,14 @@ class GrserConfig:
                 f"input_spec.group_size is {spec.group_size}; GRSer is trained on groups: use 2 or "
                 "more (or 1, a group of one)."
             )
-        for name in ("margin", "mirror_weight", "positive_weight", "encoder_learning_rate_scale"):
+        for name in (
+            *("margin", "mirror_weight", "heatmap_weight", "positive_weight"),
+            "encoder_learning_rate_scale",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 or more.")
+        if self.heatmap_weight and not self.has_language_heatmap:
+            raise InputError("heatmap_weight trains the language-activated heatmap: there is none.")
 
     def build(self, *, pretrained: bool = True) -> "Grser":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
@@ -158,14 +172,14 @@ class Grser(Segmenter):
         In training a negative pair has no mask (zeros). In evaluation the logits of a pair that is
         recognised as negative all lie below 0: the paper's zero mask. ``extras``: ``to_text`` and
         ``to_anti_text``, the two distances ``(expr,)``; in training also ``mirror_logits``
-        ``(positives, height, width)``.
+        ``(positives, height, width)`` and ``heatmap`` ``(expr, h, w)``, the language-activated one.
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
         hints = self._hint_inputs.make(batch, size=pyramid[0].shape[-2:])
         features = self.neck(pyramid[3], pyramid[2], hints)
         members = find_groups(batch.group_index)
-        triphasic = self._query(features, texts, members, batch, hints)
+        triphasic, heatmaps = self._query(features, texts, members, batch, hints)
         decode = _Decoding(self.predictor, pyramid[:2], hints, batch.images.shape[-2:])
         extras: dict[str, Tensor] = {}
         if not self.training:
@@ -174,8 +188,10 @@ class Grser(Segmenter):
             is_positive = ~batch.is_no_target
             logits = decode.learned(triphasic, is_positive)
             if self.config.has_mirror_training and bool(is_positive.any()):
-                mirrored = self._query(features, texts.swapped(), members, batch, hints)
+                mirrored, _ = self._query(features, texts.swapped(), members, batch, hints)
                 extras["mirror_logits"] = decode(mirrored, is_positive.nonzero()[:, 0])
+            if self.config.heatmap_weight and heatmaps is not None:
+                extras["heatmap"] = heatmaps[:, 0]
         if self.embedding is None:
             return SegmenterOutput(logits, None, extras)
         extras["to_text"], extras["to_anti_text"] = self.embedding(triphasic, *texts)
@@ -185,7 +201,7 @@ class Grser(Segmenter):
         return SegmenterOutput(logits, no_target_logit, extras)
 
     def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of equation 6.
+        """Return the terms of equation 6, and the heatmap's if it has a weight.
 
         Masks are learned from positive pairs alone, recognition from all.
 
@@ -207,6 +223,11 @@ class Grser(Segmenter):
                 positive_weight=weight, is_mirror=True,
             )  # fmt: skip
             losses["mirror_loss"] = share * self.config.mirror_weight * mirror_loss
+        if "heatmap" in output.extras:
+            heatmap_loss = heatmap_cross_entropy(
+                output.extras["heatmap"], targets, positive_weight=weight
+            )
+            losses["heatmap_loss"] = self.config.heatmap_weight * heatmap_loss
         if "to_text" in output.extras:
             triplet = triplet_margin_loss(
                 output.extras["to_text"], output.extras["to_anti_text"], is_positive,
@@ -254,13 +275,16 @@ class Grser(Segmenter):
         members: Bool[Tensor, "expr expr"],
         batch: Batch,
         hints: Tensor | None,
-    ) -> Tensor:
-        """Return the triphasic features: visual features, heatmaps, and hints if there are any."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the triphasic features: visual features, hints if there are any, heatmaps.
+
+        And the heatmaps by themselves, the language-activated one first.
+        """
         parts = [features]
         if hints is not None:
             parts.append(resize(hints, features.shape[-2:]).to(features.dtype))
         if self.queries is None:
-            return torch.cat(parts, dim=1)
+            return torch.cat(parts, dim=1), None
         config = self.config
         at_test = config.evaluation_ranking or config.ranking
         heatmaps = self.queries(
@@ -268,7 +292,7 @@ class Grser(Segmenter):
             ranking=config.ranking if self.training else at_test,
             image_id=batch.image_id[batch.image_index],
         )  # fmt: skip
-        return torch.cat([*parts, heatmaps.to(features.dtype)], dim=1)
+        return torch.cat([*parts, heatmaps.to(features.dtype)], dim=1), heatmaps
 
     def _margin(self) -> float:
         margin = self.config.inference_margin

@@ -28,17 +28,15 @@ def language_heatmap(
 def make_prototypes(
     features: Float[Tensor, "expr channels h w"], heatmap: Float[Tensor, "expr h w"]
 ) -> Float[Tensor, "expr channels"]:
-    """Return the mean of the features, weighted by the heatmap where it is above 0, per photograph.
+    """Return the mean over all cells of heatmap times features, one per photograph.
 
-    "With mask average pooling": cells that the text turns away from do not count, and the scale is
-    that of the features. Without any such cell it is 0.
+    "With mask average pooling": cells that the text turns away from, below 0, do not count; where
+    all are, the prototype is 0. So its length says how much of the photograph the text lights up.
 
     Source:
         GRSer (arXiv 2305.12452), equation 2.
     """
-    weights = heatmap.relu()[:, None]
-    total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
-    return (weights * features).sum(dim=(2, 3)) / total
+    return (heatmap.relu()[:, None] * features).mean(dim=(2, 3))
 
 
 def vision_heatmaps(
