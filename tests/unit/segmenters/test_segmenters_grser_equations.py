@@ -182,6 +182,7 @@ def test_the_heatmap_is_to_light_up_on_the_object_and_nowhere_in_negatives():
     assert heatmap_cross_entropy(right, targets) < 0.3
     assert heatmap_cross_entropy(-right, targets) > 2
     assert heatmap_cross_entropy(on_object.expand(2, 2, 2), targets) > 1
+    assert heatmap_cross_entropy(-right, targets, is_mirror=True) < 0.3
 
 
 def test_without_a_positive_pair_no_mask_is_learned():

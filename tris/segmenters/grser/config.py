@@ -45,9 +45,9 @@ class GrserConfig:
         inference_margin: m of the rule "positive where d_pos + m < d_neg"; None = ``margin``.
         mirror_weight: Lambda of equation 6.
         heatmap_weight: Of a further loss, cross-entropy between the language-activated heatmap and
-            the mask of every pair, empty in negatives (paper: 0). Nothing else says whether it is
-            to light up on the object or on the background, and experts of backgrounds are all
-            alike.
+            the mask of every pair, empty in negatives, in the mirror the background (paper: 0).
+            Nothing else says whether it is to light up on the object or on the background, and
+            experts of backgrounds are all alike.
         has_language_heatmap: Whether z holds the language-activated heatmap.
         has_vision_heatmaps: Whether z holds the vision-activated ones (False: Table 5, w/o TQM).
         ranking: What orders them (Tables 4 and 5).

@@ -68,15 +68,19 @@ def heatmap_cross_entropy(
     targets: UInt8[Tensor, "expr height width"],
     *,
     positive_weight: float = 1.0,
+    is_mirror: bool = False,
 ) -> Float[Tensor, ""]:
     """Return the cross-entropy of maps of cosines, read as logits, mean over all pairs.
 
     Not in the paper, whose losses leave it open which side of 0 the object lies on. Negatives, too,
-    are to have their empty masks, so that their experts have nothing to say.
+    are to have their empty masks, so that their experts have nothing to say; and the anti-text its
+    background, or all of a negative, so that it goes another way than the text.
     """
     logits = resize(_COSINE_SCALE * heatmap.float()[:, None], targets.shape[-2:])[:, 0]
     everyone = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
-    return positive_cross_entropy(logits, targets, everyone, positive_weight=positive_weight)
+    return positive_cross_entropy(
+        logits, targets, everyone, positive_weight=positive_weight, is_mirror=is_mirror
+    )
 
 
 _COSINE_SCALE = 10.0

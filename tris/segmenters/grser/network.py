@@ -74,7 +74,8 @@ class Grser(Segmenter):
         In training a negative pair has no mask (zeros). In evaluation the logits of a pair that is
         recognised as negative all lie below 0: the paper's zero mask. ``extras``: ``to_text`` and
         ``to_anti_text``, the two distances ``(expr,)``; in training also ``mirror_logits``
-        ``(positives, height, width)`` and ``heatmap`` ``(expr, h, w)``, the language-activated one.
+        ``(positives, height, width)``, and ``heatmap`` and ``mirror_heatmap`` ``(expr, h, w)``, the
+        language-activated ones, where they have a loss.
         """
         words, texts = self._read(batch)
         pyramid = self.encoder(batch.images, words, batch.token_mask, image_index=batch.image_index)
@@ -90,10 +91,12 @@ class Grser(Segmenter):
             is_positive = ~batch.is_no_target
             logits = decode.learned(triphasic, is_positive)
             if self.config.has_mirror_training and bool(is_positive.any()):
-                mirrored, _ = self._query(features, texts.swapped(), members, batch, hints)
+                mirrored, mirror_heatmaps = self._query(
+                    features, texts.swapped(), members, batch, hints
+                )
                 extras["mirror_logits"] = decode(mirrored, is_positive.nonzero()[:, 0])
-            if self.config.heatmap_weight and heatmaps is not None:
-                extras["heatmap"] = heatmaps[:, 0]
+                extras |= self._learned_heatmap("mirror_heatmap", mirror_heatmaps)
+            extras |= self._learned_heatmap("heatmap", heatmaps)
         if self.embedding is None:
             return SegmenterOutput(logits, None, extras)
         extras["to_text"], extras["to_anti_text"] = self.embedding(triphasic, *texts)
@@ -126,10 +129,13 @@ class Grser(Segmenter):
             )  # fmt: skip
             losses["mirror_loss"] = share * self.config.mirror_weight * mirror_loss
         if "heatmap" in output.extras:
-            heatmap_loss = heatmap_cross_entropy(
-                output.extras["heatmap"], targets, positive_weight=weight
-            )
-            losses["heatmap_loss"] = self.config.heatmap_weight * heatmap_loss
+            maps = [output.extras["heatmap"], output.extras.get("mirror_heatmap")]
+            heatmap_losses = [
+                heatmap_cross_entropy(each, targets, positive_weight=weight, is_mirror=bool(number))
+                for number, each in enumerate(maps)
+                if each is not None
+            ]
+            losses["heatmap_loss"] = self.config.heatmap_weight * torch.stack(heatmap_losses).sum()
         if "to_text" in output.extras:
             triplet = triplet_margin_loss(
                 output.extras["to_text"], output.extras["to_anti_text"], is_positive,
@@ -195,6 +201,9 @@ class Grser(Segmenter):
             image_id=batch.image_id[batch.image_index],
         )  # fmt: skip
         return torch.cat([*parts, heatmaps.to(features.dtype)], dim=1), heatmaps
+
+    def _learned_heatmap(self, name: str, heatmaps: Tensor | None) -> dict[str, Tensor]:
+        return {name: heatmaps[:, 0]} if self.config.heatmap_weight and heatmaps is not None else {}
 
     def _margin(self) -> float:
         margin = self.config.inference_margin
