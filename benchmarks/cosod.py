@@ -21,6 +21,7 @@ from configs import synthetic_gres
 from tris.cli.predict import main as predict
 from tris.cli.prepare import main as prepare
 from tris.cli.score import main as score
+from tris.data.synthetic import is_synthetic_written
 from tris.data.synthetic_scenes import draw_coverage, visible_masks
 from tris.data.synthetic_truth import list_scenes
 
@@ -43,7 +44,7 @@ def main() -> None:
     models = dict(model.split("=", 1) for model in arguments.models)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        counts = write_coca(arguments.run / "data" / "images", root)
+        counts = write_coca(arguments.run / "data", root)
         print(f"{sum(counts.values())} photographs of {len(counts)} categories")
         prepare(
             ["coca", "--source", str(root), "--images", str(root / "image"),
@@ -55,10 +56,16 @@ def main() -> None:
         print(f"| {name} | {' | '.join(f'{100 * figures[key]:.1f}' for key in METRICS)} |")
 
 
-def write_coca(photographs: Path, root: Path) -> dict[str, int]:
-    """Write ``image/`` and ``binary/``; return how many photographs every category has."""
+def write_coca(data: Path, root: Path) -> dict[str, int]:
+    """Write ``image/`` and ``binary/``; return how many photographs every category has.
+
+    Raises:
+        SystemExit: If the data set was drawn with other settings: its masks would be others.
+    """
     config = synthetic_gres.get_config().data.synthetic
     assert config is not None
+    if not is_synthetic_written(config, data):
+        raise SystemExit(f"{data} is not the data set of configs/synthetic_gres.py.")
     scenes = list_scenes(config, "val")
     counts: dict[str, int] = {}
     for color, shape in product(config.palette.colors, config.palette.shapes):
@@ -78,7 +85,7 @@ def write_coca(photographs: Path, root: Path) -> dict[str, int]:
             truth = visible_masks(np.stack(coverage))[wanted].any(axis=0)
             stem = f"{image_id:06d}"
             photograph = root / "image" / category / f"{stem}.jpg"
-            photograph.write_bytes((photographs / f"{stem}.jpg").read_bytes())
+            photograph.write_bytes((data / "images" / f"{stem}.jpg").read_bytes())
             Image.fromarray(truth.astype(np.uint8) * 255).save(
                 root / "binary" / category / f"{stem}.png"
             )

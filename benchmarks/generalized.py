@@ -235,7 +235,7 @@ def score(network: Segmenter, index: Index, protocol: ScoringProtocol) -> dict[s
         saliency = SaliencyMean()
         for each in predictions:
             assert each.referent.mask is not None
-            is_empty = mask_from_response(each.response).sum() < protocol.minimum_area
+            is_empty = mask_from_response(each.response).sum() < max(1, protocol.minimum_area)
             grey = saliency_map(each) * np.uint8(not is_empty)
             saliency.add(saliency_row(grey, decode_mask(each.referent.mask)))
         figures["mean_e_measure"] = saliency.metrics()["mean_e_measure"]

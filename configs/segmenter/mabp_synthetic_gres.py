@@ -6,7 +6,8 @@ network and schedule are those of configs/segmenter/mabp_synthetic.py, with the 
 in which sentences that mean nothing weigh 3 (released: 1.1): a ninth of so few samples would teach
 it too little.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
-Cost: 800 steps of 24 in 25 minutes on one core without AVX-512, another training beside it.
+Cost: 800 steps of 24 in 25 minutes on one core without AVX-512, another training beside it; on two
+    idle ones 1.09 s a step (forward and backward), 15 minutes.
 Expected: docs/segmenters.md, "Several targets, and none".
 """
 

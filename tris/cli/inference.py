@@ -115,13 +115,12 @@ def predict_group(
         _make_sample(network, tokenizer, photograph, expression=expression, number=number)
         for number, photograph in enumerate(photographs)
     ]
-    most = network.input_spec.largest_group
+    pairs = list(zip(samples, photographs, strict=True))
     found: list[Prediction] = []
-    for part in cut_evenly(samples, most=most):
-        batch = collate([sample._replace(group_index=1) for sample in part])
-        shown = photographs[len(found) : len(found) + len(part)]
-        output = respond(network, batch)
-        found += _read_output(output, batch, shown, refinement=refinement)
+    for part in cut_evenly(pairs, most=network.input_spec.largest_group):
+        batch = collate([sample._replace(group_index=1) for sample, _ in part])
+        shown = [photograph for _, photograph in part]
+        found += _read_output(respond(network, batch), batch, shown, refinement=refinement)
     return found
 
 

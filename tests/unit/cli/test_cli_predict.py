@@ -231,3 +231,17 @@ def test_a_group_wise_network_looks_at_all_photographs_in_any_order(two_photogra
     assert scores_by_file(together) == pytest.approx(scores_by_file(turned), abs=1e-5)
     own = scores_by_file(alone)
     assert own != pytest.approx({key: scores_by_file(together)[key] for key in own}, abs=1e-7)
+
+
+def test_a_group_is_cut_where_the_network_says_how_large_it_may_be(
+    two_photographs, tmp_path, monkeypatch
+):
+    one_by_one = dataclasses.replace(GROUP_WISE.input_spec, largest_group=1)
+    cut = dataclasses.replace(GROUP_WISE, input_spec=one_by_one)
+    monkeypatch.setitem(NETWORKS, "cut", cut)
+    together = run(save_network("cut", tmp_path / "model"), two_photographs, tmp_path / "together")
+    alone = run(tmp_path / "model", two_photographs[1:], tmp_path / "alone")
+    own = scores_by_file(alone)
+    found = scores_by_file(together)
+    assert len(found) == 4
+    assert own == pytest.approx({key: found[key] for key in own}, abs=1e-6)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import generalized
-from benchmarks.seeded_rows import fill_rows, read_or_fill, row_parser
+from benchmarks.seeded_rows import fill_rows, lend, read_or_fill, row_parser
 
 
 def fill(out, runs, steps, done):
@@ -29,6 +29,16 @@ def test_rows_of_other_settings_are_not_mixed(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, [])
     with pytest.raises(SystemExit, match="other settings"):
         fill(tmp_path / "out.json", [Path("seed1")], 6, [])
+
+
+def test_what_a_run_does_not_have_can_be_lent_twice(tmp_path):
+    """Such as composition.npz, which is made on the way, or never."""
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    first, second = (
+        lend(tmp_path / "run", ("data", "composition.npz"), to="rows", row="a") for _ in range(2)
+    )
+    assert first == second
+    assert (first / "data").is_dir()
 
 
 @pytest.mark.parametrize("rows", ["main", "ablations"])

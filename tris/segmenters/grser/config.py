@@ -91,8 +91,8 @@ class GrserConfig:
         spec = self.input_spec
         if spec.group_size < 1:
             raise InputError(
-                f"input_spec.group_size is {spec.group_size}; GRSer is trained on groups: use 2 or "
-                "more (or 1, a group of one)."
+                f"input_spec.group_size is {spec.group_size}; GRSer is trained on groups: use 1 or "
+                "more."
             )
         for name in (
             *("margin", "mirror_weight", "heatmap_weight", "positive_weight"),

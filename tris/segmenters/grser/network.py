@@ -128,13 +128,14 @@ class Grser(Segmenter):
                 positive_weight=weight, is_mirror=True,
             )  # fmt: skip
             losses["mirror_loss"] = share * self.config.mirror_weight * mirror_loss
-        if "heatmap" in output.extras:
-            maps = [output.extras["heatmap"], output.extras.get("mirror_heatmap")]
-            heatmap_losses = [
-                heatmap_cross_entropy(each, targets, positive_weight=weight, is_mirror=bool(number))
-                for number, each in enumerate(maps)
-                if each is not None
-            ]
+        heatmap_losses = [
+            heatmap_cross_entropy(
+                output.extras[name], targets, positive_weight=weight, is_mirror=is_mirror
+            )
+            for name, is_mirror in (("heatmap", False), ("mirror_heatmap", True))
+            if name in output.extras
+        ]
+        if heatmap_losses:
             losses["heatmap_loss"] = self.config.heatmap_weight * torch.stack(heatmap_losses).sum()
         if "to_text" in output.extras:
             triplet = triplet_margin_loss(
