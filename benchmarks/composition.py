@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from stages.composition import embed_split
+from stages.composition import SentenceEmbedder, embed_split
 from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.compose import Composer, CompositionConfig, LabelOverlaps, kind_of
 from tris.data.index import open_index
@@ -53,7 +53,10 @@ def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: f
     index = open_index(folder / "index", "train")
     features, scenes = ClipFeatures(**embed_split(index, clip)), list_scenes(config, "train")
     for missed in MISSED:
-        evidence = ClipEvidence(features, missed_share=missed) if missed < 1 else None
+        evidence = None
+        if missed < 1:
+            embed = SentenceEmbedder(clip)
+            evidence = ClipEvidence(features, missed_share=missed, embed=embed)
         for kind, swapped in (("foreign", 0.0), ("swapped", 1.0)):
             settings = CompositionConfig(
                 single_share=0.0, multi_share=0.0, none_share=1.0, swapped_share=swapped

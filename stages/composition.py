@@ -1,5 +1,6 @@
 """What composing training samples needs of a run: CLIP's opinion of every sentence, and labels."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -7,16 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
+from jaxtyping import Float
 from torch.nn import functional
 
 from stages.label_settings import digest_of_index, digest_of_judge
 from stages.setup import Stage, load_judge, wanted_text, with_own_clip
 from stages.validation import IMAGES_PER_BATCH
 from tris.data.absence import ClipEvidence, ClipFeatures
-from tris.data.compose import Composer, CompositionConfig, LabelOverlaps
+from tris.data.compose import KINDS, Composer, CompositionConfig, LabelOverlaps, kind_of
 from tris.data.index import Index
 from tris.data.loader import build_loader
-from tris.data.plan import evaluation_batches
+from tris.data.plan import Item, evaluation_batches
 from tris.data.samples import ExpressionDataset, LabelSource
 from tris.data.tokens import build_tokenizer
 from tris.encoders.clip import ClipEncoder
@@ -40,9 +42,12 @@ def make_composer(
     clip = None
     if config.none_share and config.clip_missed_share < 1:
         features = load_features(stage, index)
-        clip = ClipEvidence(features, missed_share=config.clip_missed_share)
+        judge = load_judge(with_own_clip(stage)).to(stage.accelerator.device)
+        clip = ClipEvidence(
+            features, missed_share=config.clip_missed_share, embed=SentenceEmbedder(judge)
+        )
         stage.say(f"Composing: CLIP refuses sentences that score above {clip.threshold:.2f}.")
-    return Composer(
+    composer = Composer(
         index,
         config,
         seed=stage.config.seed,
@@ -50,6 +55,18 @@ def make_composer(
         clip=clip,
         text=wanted_text(stage.config),
     )
+    if stage.is_main:
+        stage.say(f"Composing: {_shares(composer, index)}.")
+    return composer
+
+
+def _shares(composer: Composer, index: Index) -> str:
+    """Say what becomes of some of the expressions in the first epoch."""
+    count = min(index.num_expressions, _SAMPLE)
+    asked = np.linspace(0, index.num_expressions - 1, count).astype(int).tolist()
+    kinds = Counter(kind_of(composer(Item(expression))) for expression in asked)
+    single, multi, none = (f"{kinds[kind] / count:.0%}" for kind in KINDS)
+    return f"of {count} samples {single} mean one object, {multi} several, {none} nothing"
 
 
 def load_features(stage: Stage, index: Index) -> ClipFeatures:
@@ -59,11 +76,12 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
     """
     config = with_own_clip(stage)
     path = stage.folders.run / "composition.npz"
-    key = f"{digest_of_judge(stage, config)} {digest_of_index(index)}"
+    text = wanted_text(stage.config)
+    key = f"{digest_of_judge(stage, config)} {digest_of_index(index)} {text}"
     if stage.is_main and not _is_current(path, key):
         stage.say("Embedding all images and sentences: CLIP is to say what may be true ...")
         judge = load_judge(config).to(stage.accelerator.device)
-        arrays = embed_split(index, judge, text=wanted_text(stage.config))
+        arrays = embed_split(index, judge, text=text)
         scratch = path.with_suffix(".part.npz")
         np.savez(scratch, key=np.array(key), **arrays)
         scratch.replace(path)
@@ -71,6 +89,21 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
     with np.load(path) as stored:
         names = ("images", "sentences", "image_of_row", "row_of_expression", "true")
         return ClipFeatures(**{name: stored[name] for name in names})
+
+
+class SentenceEmbedder:
+    """A CLIP's unit embedding of any sentence, in half precision as `embed_split` gives them."""
+
+    def __init__(self, judge: ClipEncoder) -> None:
+        self._judge = judge
+        self._tokenizer = build_tokenizer(judge.input_spec.tokenizer, assets=judge.assets)
+
+    @torch.inference_mode()
+    def __call__(self, sentence: str) -> Float[np.ndarray, "dim"]:
+        """Return the embedding."""
+        token_ids, _ = self._tokenizer([sentence])
+        embedded = self._judge.embed_texts(token_ids.to(next(self._judge.parameters()).device))
+        return _normalise(embedded)[0]
 
 
 @torch.inference_mode()
@@ -115,3 +148,6 @@ def _is_current(path: Path, key: str) -> bool:
         return False
     with np.load(path) as stored:
         return str(stored["key"]) == key
+
+
+_SAMPLE = 500

@@ -14,7 +14,7 @@ from tris.config import SegmenterExperiment
 from tris.data.compose import CompositionConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
-COMPOSITION = CompositionConfig(counted_share=0.4, clip_missed_share=1.0)
+COMPOSITION = CompositionConfig(brief_share=0.5, counted_share=0.4, clip_missed_share=1.0)
 """Every object has sentences, so a kind can be counted, and what an image's own sentences say
 refuses whatever may be true of it; CLIP, asked as well, would refuse the near misses."""
 

@@ -4,7 +4,7 @@ There is no annotation to ask. What the image's sentences say of its objects rul
 or in; objects that no sentence names are CLIP's business.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,9 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tris.data.index import Index
-from tris.data.recent import RecentReferents
+from tris.data.recent import RecentReferents, rows_by_image
 from tris.data.tokens import text_id
 from tris.data.words import Claim, read_claims
+
+Embed = Callable[[str], Float[np.ndarray, "dim"]]
+"""Returns the unit embedding of a sentence."""
+
+_Usual = tuple[Float[np.ndarray, "expr"], Float[np.ndarray, "expr"]]
 
 
 class TextEvidence:
@@ -22,9 +27,7 @@ class TextEvidence:
 
     def __init__(self, index: Index) -> None:
         self._referents = RecentReferents(index)
-        self._rows_of_image: dict[int, list[int]] = {}
-        for row, image_id in enumerate(index.column("image_id").to_pylist()):
-            self._rows_of_image.setdefault(image_id, []).append(row)
+        self._rows_of_image = rows_by_image(index)
         self._known = lru_cache(maxsize=1 << 14)(self._read_image)
 
     def rows_of_image(self, row: int) -> list[int]:
@@ -90,7 +93,7 @@ def _is_among(landmark: Claim, objects: Iterable[Claim]) -> bool:
 
 
 class ClipEvidence:
-    """How much an image looks, to CLIP, as if a sentence of the data set fitted it.
+    """How much an image looks, to CLIP, as if a sentence fitted it.
 
     A sentence is similar to all images or to none ("circle" more than "small striped star"), so
     a similarity is compared with those of the same sentence to a sample of images: the score is
@@ -106,37 +109,56 @@ class ClipEvidence:
         features: "ClipFeatures",
         *,
         missed_share: float,
+        embed: Embed | None = None,
     ) -> None:
         """Calibrate.
 
         Args:
             features: Of the split.
             missed_share: Share of true pairs that may pass as untrue, in [0, 1].
+            embed: Embeds a sentence that nobody says in the split; None = such a sentence may be
+                true of any photograph.
         """
         self._features = features
         images, sentences = features.images, features.sentences
         picked = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).astype(int)
-        sample = images[picked].astype(np.float32)
-        means, spreads = [], []
-        for start in range(0, len(sentences), _CHUNK):
-            similarity = sentences[start : start + _CHUNK].astype(np.float32) @ sample.T
-            means.append(similarity.mean(axis=1))
-            spreads.append(similarity.std(axis=1))
-        self._means = np.concatenate(means)
-        self._spreads = np.maximum(np.concatenate(spreads), 1e-6)
+        self._sample = images[picked].astype(np.float32)
+        usual = [
+            self._usual_similarity(sentences[start : start + _CHUNK].astype(np.float32))
+            for start in range(0, len(sentences), _CHUNK)
+        ]
+        self._means, self._spreads = (np.concatenate(each) for each in zip(*usual, strict=True))
+        self._embed = None if embed is None else lru_cache(maxsize=1 << 12)(embed)
         rows = features.row_of_expression
         own = [self.score(each, int(rows[each])) for each in features.true.tolist()]
         self.threshold = float(np.quantile(own, missed_share)) if own else float("inf")
 
     def score(self, expression: int, row: int) -> float:
         """Return how far above its usual similarity the sentence is to the photograph of a row."""
-        image = self._features.images[self._features.image_of_row[row]].astype(np.float32)
-        similarity = float(image @ self._features.sentences[expression].astype(np.float32))
+        sentence = self._features.sentences[expression].astype(np.float32)
+        similarity = float(self._image_of(row) @ sentence)
         return (similarity - float(self._means[expression])) / float(self._spreads[expression])
 
     def may_be_true(self, expression: int, row: int) -> bool:
         """Say whether the score is above the threshold."""
         return self.score(expression, row) > self.threshold
+
+    def new_may_be_true(self, sentence: str, row: int) -> bool:
+        """Say the same of a sentence that no expression of the split is."""
+        if self._embed is None:
+            return True
+        embedded = self._embed(sentence).astype(np.float32)
+        mean, spread = self._usual_similarity(embedded[None])
+        similarity = float(self._image_of(row) @ embedded)
+        return (similarity - float(mean[0])) / float(spread[0]) > self.threshold
+
+    def _image_of(self, row: int) -> Float[np.ndarray, "dim"]:
+        return self._features.images[self._features.image_of_row[row]].astype(np.float32)
+
+    def _usual_similarity(self, sentences: Float[np.ndarray, "expr dim"]) -> _Usual:
+        """Return mean and spread of each sentence's similarities to the sample of images."""
+        similarity = sentences @ self._sample.T
+        return similarity.mean(axis=1), np.maximum(similarity.std(axis=1), 1e-6)
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,18 @@ class CompositionConfig:
     """Which share of the samples is composed, and how; the shares are gRefCOCO's.
 
     Where a sample cannot be composed (an image of one object, no sentence that is surely untrue)
-    it stays single. Samples whose referents are already several or none, or in another image than
-    the sentence's own, stay as they are.
+    it stays single, so that a little less is composed; a training says how much. Samples whose
+    referents are already several or none, or in another image than the sentence's own, stay as they
+    are, and are joined with no other.
 
     Attributes:
         single_share: Of samples that mean one object (gRefCOCO: 0.60).
         multi_share: Of samples that mean two or more (gRefCOCO: 0.29).
         none_share: Of samples that mean nothing in the image (gRefCOCO: 0.11).
         triple_share: Of the joined sentences, those about three and not two.
-        brief_share: How often a number and a plural are said of joined sentences where they can be.
+        brief_share: How often a number and a plural are said of joined sentences where they can be;
+            sound only where every object has sentences, so off by default: of "the two boats" on
+            real photographs there are more than two about half the time.
         counted_share: Of the sentences about several, those about all objects of a kind ("both red
             things", two to four); sound only where every object has sentences of few and plain
             words, so off by default.
@@ -55,8 +58,7 @@ class CompositionConfig:
         swapped_share: Of the sentences about nothing, those that are a true one with one attribute
             swapped; the others are sentences of other images.
         clip_missed_share: CLIP refuses a sentence that looks truer than this share of all true
-            ones; 0 refuses most, 1 = CLIP is not asked. A swapped sentence that nobody says in the
-            data set has no embedding: words alone judge it.
+            ones; 0 refuses most, 1 = CLIP is not asked.
         attempts: Sentences that are tried before a sample stays single.
     """
 
@@ -64,7 +66,7 @@ class CompositionConfig:
     multi_share: float = 0.29
     none_share: float = 0.11
     triple_share: float = 0.25
-    brief_share: float = 0.5
+    brief_share: float = 0.0
     counted_share: float = 0.0
     max_words: int = 17
     max_overlap: float = 0.3
@@ -83,6 +85,10 @@ class CompositionConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
+        if self.attempts < 1 or self.max_words < 0:
+            raise InputError(
+                f"attempts is {self.attempts} and max_words {self.max_words}; use at least 1 and 0."
+            )
 
 
 class LabelOverlaps:
@@ -178,7 +184,11 @@ class Composer:
             if counted is not None:
                 return counted
         wanted = 3 if rng.random() < self.config.triple_share else 2
-        others = [each for each in self._evidence.rows_of_image(row) if each != row]
+        others = [
+            each
+            for each in self._evidence.rows_of_image(row)
+            if each != row and len(self._referents[each].annotation_ids) <= 1
+        ]
         chosen = [row]
         for candidate in rng.permutation(others).tolist():
             if len(chosen) < wanted and all(self._is_apart(candidate, each) for each in chosen):
@@ -251,10 +261,17 @@ class Composer:
             untrue_of = row if swap.turns_relation else None
             if self._evidence.may_be_true(swap.sentence, row, untrue_of=untrue_of):
                 continue
-            known = self._expression_of_text.get(text_id(swap.sentence))
-            if known is None or self._clip is None or not self._clip.may_be_true(known, row):
+            if not self._looks_true(swap.sentence, row):
                 return swap.sentence
         return None
+
+    def _looks_true(self, sentence: str, row: int) -> bool:
+        if self._clip is None:
+            return False
+        known = self._expression_of_text.get(text_id(sentence))
+        if known is None:
+            return self._clip.new_may_be_true(sentence, row)
+        return self._clip.may_be_true(known, row)
 
     def _may_be_true(self, sentence: str, expression: int, row: int) -> bool:
         if self._evidence.may_be_true(sentence, row):
@@ -262,6 +279,9 @@ class Composer:
         return self._clip is not None and self._clip.may_be_true(expression, row)
 
     def _is_apart(self, first: int, second: int) -> bool:
+        known = (set(self._referents[row].annotation_ids) for row in (first, second))
+        if set.intersection(*known):
+            return False
         overlap = self._overlaps(first, second)
         return overlap is not None and overlap <= self.config.max_overlap
 

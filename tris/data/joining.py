@@ -62,7 +62,7 @@ def join_expressions(
     sentences: Sequence[str],
     *,
     others: Sequence[str] = (),
-    brief_share: float = 0.5,
+    brief_share: float,
     rng: np.random.Generator,
 ) -> str:
     """Return one sentence about the objects of two or three.

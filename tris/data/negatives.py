@@ -8,7 +8,7 @@ import numpy as np
 
 from tris.data.draws import draw
 from tris.data.index import Index, Referent
-from tris.data.recent import RecentReferents
+from tris.data.recent import RecentReferents, rows_by_image
 from tris.data.tokens import text_id
 from tris.errors import InputError
 
@@ -49,9 +49,7 @@ class NegativeSampler:
         self.config = config
         self._index, self._seed, self._text = index, seed, text
         self._referents = RecentReferents(index)
-        self._rows_of_image: dict[int, list[int]] = {}
-        for row, image_id in enumerate(index.column("image_id").to_pylist()):
-            self._rows_of_image.setdefault(image_id, []).append(row)
+        self._rows_of_image = rows_by_image(index)
 
     def sentences(self, row: int, position: int, *, epoch: int) -> list[str]:
         """Return K sentences that are not about referent ``row``.

@@ -1,10 +1,13 @@
-"""Rows of the index that were read lately: unpacking a row costs more than keeping it."""
+"""Rows of the index at hand: those that were read lately, and all of one photograph."""
 
 from tris.data.index import Index, Referent
 
 
 class RecentReferents:
-    """An index whose rows are unpacked once, until `capacity` of them are in memory."""
+    """An index whose rows are unpacked once, until `capacity` of them are in memory.
+
+    Unpacking a row costs more than keeping it.
+    """
 
     def __init__(self, index: Index, *, capacity: int = 1 << 14) -> None:
         self._index, self._capacity = index, capacity
@@ -18,3 +21,11 @@ class RecentReferents:
                 self._rows.clear()
             referent = self._rows[row] = self._index[row]
         return referent
+
+
+def rows_by_image(index: Index) -> dict[int, list[int]]:
+    """Return the rows about each photograph, by its image id."""
+    rows: dict[int, list[int]] = {}
+    for row, image_id in enumerate(index.column("image_id").to_pylist()):
+        rows.setdefault(image_id, []).append(row)
+    return rows

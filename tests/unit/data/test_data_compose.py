@@ -13,9 +13,12 @@ from tris.data.compose import (
     LabelOverlaps,
     kind_of,
 )
+from tris.data.index import open_index
 from tris.data.joining import added_words, join_expressions, shared_core
 from tris.data.loader import build_loader
 from tris.data.plan import BatchPlan, Item, PlanConfig
+from tris.data.prepare.assemble import assemble
+from tris.data.prepare.grefcoco import read_grefcoco
 from tris.data.samples import ExpressionDataset
 from tris.data.swapping import list_swaps
 from tris.data.synthetic import SyntheticConfig
@@ -46,6 +49,14 @@ def compose(index, config=None, *, clip=None, targets="truth", seed=0):
 def only(kind, **settings):
     shares = dict.fromkeys(("single_share", "multi_share", "none_share"), 0.0)
     return CompositionConfig(**(shares | {f"{kind}_share": 1.0}), **settings)
+
+
+@pytest.fixture(scope="module")
+def generalized_index(shared_data, tmp_path_factory):
+    """gRefCOCO's training split of some photographs, masks kept."""
+    source, out = shared_data / "refcoco_mini", tmp_path_factory.mktemp("grefcoco") / "index"
+    assemble(read_grefcoco(source=source), images=source / "images" / "train2014", out=out)
+    return open_index(out, "train")
 
 
 def all_items(index, composer, *, epoch=0, plan=PLAN):
@@ -115,6 +126,9 @@ class TestClaims:
             ("leftmost thing", "blue square", True),
             ("dog", "cat", False),
             ("dogs", "dog", True),
+            ("dog", "left one", True),
+            ("red circle", "leftmost thing", True),
+            ("green dog", "the red one", False),
         ],
     )
     def test_what_may_hold(self, claim, known, may_hold):
@@ -199,7 +213,13 @@ class TestKinds:
 
     @pytest.mark.parametrize(
         "settings",
-        [{"single_share": 0.5}, {"swapped_share": 1.5}, {"clip_missed_share": -0.1}],
+        [
+            {"single_share": 0.5},
+            {"swapped_share": 1.5},
+            {"clip_missed_share": -0.1},
+            {"attempts": -1},
+            {"max_words": -3},
+        ],
     )
     def test_odd_settings_are_refused(self, settings):
         with pytest.raises(InputError):
@@ -228,6 +248,20 @@ class TestSeveral:
         for item in all_items(train_index, compose(train_index, only("multi"))):
             if kind_of(item) == "multi":
                 assert len({train_index[row].image_id for row in item.target_rows}) == 1
+
+    def test_what_means_several_already_is_not_joined(self, generalized_index):
+        rows = generalized_index
+        composed = [
+            item
+            for item in all_items(rows, compose(rows, only("multi")))
+            if kind_of(item) == "multi"
+        ]
+        assert composed
+        for item in composed:
+            ids = [rows[row].annotation_ids for row in item.target_rows]
+            if item.sentence is not None:
+                assert all(len(each) == 1 for each in ids)
+                assert len(set(ids)) == len(ids)
 
     def test_referents_whose_labels_coincide_are_not_joined(self, train_index):
         size = (train_index[0].height, train_index[0].width)
@@ -362,6 +396,25 @@ class TestNone:
         assert clip.may_be_true(0, 0)
         assert not clip.may_be_true(1, 0)
 
+    def test_clip_is_asked_of_sentences_that_nobody_says(self):
+        images, rows = np.eye(4, dtype=np.float32), np.arange(4)
+        sentences = images.copy()
+        sentences[3] = np.array([0.8, 0, 0, 0.6])
+        features = ClipFeatures(images, sentences, rows, rows, rows)
+        blind = ClipEvidence(features, missed_share=0.0)
+        assert all(blind.new_may_be_true("red square", row) for row in range(4))
+        second = np.array([0.1, 0.9, 0.1, 0.1], np.float32)
+        seeing = ClipEvidence(features, missed_share=0.0, embed={"red square": second}.__getitem__)
+        assert [seeing.new_may_be_true("red square", row) for row in range(4)] == [
+            False, True, False, False,
+        ]  # fmt: skip
+
+    def test_swapped_sentences_that_look_true_are_refused(self, train_index):
+        items = all_items(
+            train_index, compose(train_index, only("none", swapped_share=1.0), clip=Credulous())
+        )
+        assert {kind_of(item) for item in items} == {"single"}
+
 
 class Credulous(ClipEvidence):
     """Believes everything."""
@@ -372,17 +425,13 @@ class Credulous(ClipEvidence):
     def may_be_true(self, expression, row):
         return True
 
+    def new_may_be_true(self, sentence, row):
+        return True
+
 
 class TestNoTargetRows:
-    def test_steps_that_learn_what_sentences_look_like_leave_them_out(self, shared_data, tmp_path):
-        from tris.data.index import open_index
-        from tris.data.prepare.assemble import assemble
-        from tris.data.prepare.grefcoco import read_grefcoco
-
-        source = shared_data / "refcoco_mini"
-        release = read_grefcoco(source=source)
-        assemble(release, images=source / "images" / "train2014", out=tmp_path / "index")
-        index = open_index(tmp_path / "index", "train")
+    def test_steps_that_learn_what_sentences_look_like_leave_them_out(self, generalized_index):
+        index = generalized_index
         for sampling in ("referents", "images"):
             config = PlanConfig(sampling=sampling, batch_size=4, with_no_target=False)
             plan = BatchPlan(index, config, seed=0)

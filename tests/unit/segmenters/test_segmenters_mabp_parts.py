@@ -211,11 +211,19 @@ class TestDecoder:
         assert not unreached
 
     @pytest.mark.parametrize(
-        ("field", "value"), [("num_regions", 8), ("num_mask_heads", 0), ("num_no_target_heads", 5)]
-    )
+        ("field", "value"),
+        [
+            ("num_regions", 8), ("num_mask_heads", 0), ("num_no_target_heads", 5),
+            ("layers_per_level", 0),
+        ],
+    )  # fmt: skip
     def test_a_number_out_of_range_is_a_sentence(self, field, value):
         with pytest.raises(InputError, match=f"{field} is {value}"):
-            RegionDecoder(dataclasses.replace(TINY, **{field: value}), word_dim=6, num_tokens=5)
+            dataclasses.replace(TINY, **{field: value})
+
+    def test_heads_that_do_not_divide_the_channels_are_a_sentence(self):
+        with pytest.raises(InputError, match="num_attention_heads must divide dim"):
+            dataclasses.replace(TINY, num_attention_heads=7)
 
 
 class TestLosses:

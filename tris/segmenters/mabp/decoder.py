@@ -58,12 +58,19 @@ class DecoderConfig:
     num_mask_heads: int = NUM_HEADS
     num_no_target_heads: int = NUM_HEADS
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Make sure that the network can be built.
 
         Raises:
             InputError: If a number is out of its range.
         """
+        if self.layers_per_level < 1:
+            raise InputError(f"layers_per_level is {self.layers_per_level}; use 1 or more.")
+        if self.num_attention_heads < 1 or self.dim % self.num_attention_heads:
+            raise InputError(
+                f"{self.dim} channels cannot be split among {self.num_attention_heads} attention "
+                "heads: num_attention_heads must divide dim."
+            )
         if self.num_regions < 1 or math.isqrt(self.num_regions) ** 2 != self.num_regions:
             raise InputError(
                 f"num_regions is {self.num_regions}, but regions form a square grid: use 1, 4, 9, "
@@ -116,7 +123,6 @@ class RegionDecoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, *, word_dim: int, num_tokens: int) -> None:
         super().__init__()
-        config.check()
         self.config = config
         dim = config.dim
         self.generator = QueryGenerator(
