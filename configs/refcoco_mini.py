@@ -6,6 +6,9 @@ Command: make stage1 stage2 CONFIG=refcoco_mini DATA=folder
     Sentences about no object, one or many, with ref-zom/refs(final).p and its instances.json:
     make stage1 stage2 CONFIG=refcoco_mini SEGMENTER=dmmi DATA=folder \
     ARGS='--data.dataset ref-zom --data.split-by final --data.evaluation-splits val test'
+    Composed of RefCOCO's sentences, and asked gRefCOCO's:
+    make stage1 stage2 CONFIG=refcoco_mini SEGMENTER=mabp DATA=folder \
+    ARGS=--data.also-scores-grefcoco
 Cost: about three minutes on two CPU cores.
 Expected: nothing. The networks are small, start from random weights and see each photograph a few
     times; scores mean nothing here.

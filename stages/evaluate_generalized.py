@@ -38,8 +38,9 @@ def generalized_splits(
     """Yield name, index and protocol of every such split that the run has.
 
     Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
-    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name. Ref-ZOM is scored as its
-    paper does, where only a mask without a pixel says "nothing here".
+    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name; gRefCOCO's three, too, where
+    they are scored besides another data set's (`DataConfig.also_scores_grefcoco`). Ref-ZOM is
+    scored as its paper does, where only a mask without a pixel says "nothing here".
     """
     area = config.evaluation.minimum_area
     gres = replace(PROTOCOLS["mabp"], minimum_area=area)
@@ -48,6 +49,9 @@ def generalized_splits(
         own = PROTOCOLS["refzom"] if config.data.dataset == "ref-zom" else gres
         for split in config.data.evaluation_splits:
             yield f"gres_{split}", open_index(folders.index, split), own
+    if config.data.also_scores_grefcoco:
+        for split in ("val", "testA", "testB"):
+            yield f"gres_{split}", open_index(folders.index_gres, split), gres
     if config.data.synthetic is not None and config.data.synthetic.gres is not None:
         for split in ("val", "testA"):
             yield f"gres_{split}", open_index(folders.index_gres, split), gres

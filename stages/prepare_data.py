@@ -38,7 +38,7 @@ def prepare(stage: Stage) -> None:
         (stage.folders.index_with_masks, True),
     ):
         if (index / "index.json").is_file():
-            check_origin(stage, index, source)
+            check_origin(stage, index, source, dataset=stage.config.data.dataset)
             stage.say(f"{index} is there already.")
             continue
         release = read_release(stage.config.data, source)
@@ -53,13 +53,17 @@ def prepare(stage: Stage) -> None:
 
 
 def prepare_generalized(stage: Stage, source: Path, images: Path) -> None:
-    """Index the embedded data set's splits for generalized segmentation, where it has them."""
-    synthetic = stage.config.data.synthetic
-    if synthetic is None or synthetic.gres is None:
+    """Index what is scored as generalized segmentation besides the data set's own splits."""
+    data = stage.config.data
+    has_groups = data.synthetic is not None and data.synthetic.gres is not None
+    if not has_groups and not data.also_scores_grefcoco:
         return
-    if not (stage.folders.index_gres / "index.json").is_file():
-        assemble(read_grefcoco(source=source), images=images, out=stage.folders.index_gres)
-    if not (stage.folders.index_groups / "index.json").is_file():
+    if (stage.folders.index_gres / "index.json").is_file():
+        check_origin(stage, stage.folders.index_gres, source, dataset="grefcoco")
+    else:
+        release = read_grefcoco(source=source, overlapping_polygons=data.overlapping_polygons)
+        assemble(release, images=images, out=stage.folders.index_gres, keep_training_masks=False)
+    if has_groups and not (stage.folders.index_groups / "index.json").is_file():
         groups = read_grouped(dataset="g-refc", source=source / "groups")
         assemble(groups, images=images, out=stage.folders.index_groups)
 
@@ -83,16 +87,16 @@ def read_release(data: DataConfig, source: Path) -> Release:
     )
 
 
-def check_origin(stage: Stage, index: Path, source: Path) -> None:
-    """Compare an index that is there with the files that are asked for.
+def check_origin(stage: Stage, index: Path, source: Path, *, dataset: str) -> None:
+    """Compare an index that is there with the files of the data set that is asked for.
 
     Raises:
         InputError: If it was made of others.
     """
     data, manifest = stage.config.data, read_manifest(index)
     files = [Path(each).resolve() for each in manifest.sources]
-    is_same = manifest.dataset == data.dataset
-    if data.dataset not in ("custom", *OTHER_RELEASES):
+    is_same = manifest.dataset == dataset
+    if dataset not in ("custom", *OTHER_RELEASES):
         is_same &= manifest.split_by == data.split_by
     # The embedded data lie inside the run, which may have been moved; their config was compared.
     if data.synthetic is None:
@@ -100,7 +104,7 @@ def check_origin(stage: Stage, index: Path, source: Path) -> None:
     if not is_same:
         raise InputError(
             f"{index} was made of {manifest.dataset} ({manifest.split_by}) from {files[0].parent}, "
-            f"not of {data.dataset} ({data.split_by}) from {source}: choose another RUN, or remove "
+            f"not of {dataset} ({data.split_by}) from {source}: choose another RUN, or remove "
             "the index."
         )
 

@@ -51,6 +51,9 @@ class DataConfig:
         negatives_with_replacement: The released sampler of those may draw a sentence twice.
         negatives_allow_same_object: Whether an equal sentence, or one about the same object under
             another number, may be among them (released: yes).
+        also_scores_grefcoco: Score gRefCOCO's splits, too, whose files lie in the same folder: a
+            network that composes its sentences of single ones is asked of people's. Nothing of
+            gRefCOCO is trained on.
         overlapping_polygons: ``refer-quirk`` reads overlaps of an object's polygons as holes, as
             REFER's readers do: for comparing with scores that were measured that way.
         cache_images: Keep decoded network-size images in memory (small sets).
@@ -66,6 +69,7 @@ class DataConfig:
     negatives_source: Literal["same_image", "other_images"] = "same_image"
     negatives_with_replacement: bool = True
     negatives_allow_same_object: bool = False
+    also_scores_grefcoco: bool = False
     overlapping_polygons: Overlap = "union"
     cache_images: bool = False
 

@@ -1,9 +1,9 @@
 """MABP on gRefCOCO (unc), the paper's setting.
 
 Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Expression
-Segmentation" (arXiv 2405.15169), section IV-A. Gradient clipping, weight decay and loss weights are
-in the released code only; its rate is constant for 5/8 of the training and then falls along a
-cosine, where this file takes one step.
+Segmentation" (arXiv 2405.15169), section IV-A. Gradient clipping, weight decay, loss weights and
+the schedule are in the released code only: a constant rate for 5/8 of the training, then a cosine
+down to 9 %.
 Command: make stage1 stage2 CONFIG=grefcoco_unc SEGMENTER=mabp DATA=folder
 Cost: 229 M parameters, 480 x 480 pixels, batch 42, 30 epochs; the paper used six RTX A5000 (24 GB),
     the released settings are batch 18, 40 epochs and two GPUs. Weights of Swin-B (ImageNet-22k) and
@@ -35,7 +35,8 @@ def get_config() -> SegmenterExperiment[MabpConfig]:
         network=MabpConfig(),
         training=TrainingConfig(
             global_batch_size=42, epochs=30.0, learning_rate=2e-5, weight_decay=0.05,
-            clip_norm=0.01, schedule="step", decay_at=(0.8,), precision="auto",
+            clip_norm=0.01, schedule="cosine", decay_from=0.625, lowest_rate=0.09,
+            precision="auto",
         ),
     )  # fmt: skip
 

@@ -11,8 +11,6 @@ from tris.data.index import open_index
 pytestmark = pytest.mark.slow
 
 JOBS = ("pretrain", "response", "segmenter")
-HEADS = {"mabp": ["--segmenter.network.decoder.num-no-target-heads=4"]}
-"""What says "nothing here" where a data set has such sentences."""
 COMMON = ("prepare_data", "pretrain_clip", "train_response", "make_pseudo_labels")
 
 
@@ -27,7 +25,6 @@ def make_settings(shared_data, tmp_path_factory, run_settings, repository):
             run, "--data", str(shared_data / "refcoco_mini"), "--data.dataset=grefcoco",
             "--tracking.tracking=none", "--data.evaluation-splits", "val",
             "--labels.label.refiner=threshold", *few,
-            *HEADS.get(segmenter, ()),
             config=repository / "configs" / "refcoco_mini.py",
             segmenter=repository / "configs" / "segmenter" / f"{segmenter}_refcoco_mini.py",
         )  # fmt: skip

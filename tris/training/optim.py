@@ -40,7 +40,9 @@ def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) ->
     if config.schedule == "poly":
         return warmup * float((1 - progress) ** config.power)
     if config.schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+        part = max(progress - config.decay_from, 0) / (1 - config.decay_from)
+        fall = 0.5 * (1 + math.cos(math.pi * part))
+        return warmup * (config.lowest_rate + (1 - config.lowest_rate) * fall)
     if config.schedule == "step":
         falls = sum(step >= round(part * total_steps) for part in config.decay_at)
         return warmup * float(0.1**falls)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tris.errors import InputError
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -23,6 +25,9 @@ class TrainingConfig:
         weight_decay: Of parameter groups that name none.
         schedule: ``poly`` = (1 - step / steps) ** power, ``cosine``, ``constant``, or ``step``.
         power: Exponent of ``poly``.
+        decay_from: With ``cosine``: the part of the training, in [0, 1), before which the rate is
+            constant.
+        lowest_rate: With ``cosine``: where the rate ends, as a factor.
         decay_at: With ``step``: parts of the training, in (0, 1), after each of which the rate
             falls to a tenth.
         warmup_steps: Linear rise from 0.
@@ -58,6 +63,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     power: float = 0.9
+    decay_from: float = 0.0
+    lowest_rate: float = 0.0
     decay_at: tuple[float, ...] = ()
     warmup_steps: int = 0
     clip_norm: float | None = None
@@ -74,3 +81,11 @@ class TrainingConfig:
     evaluate_every: int | None = 0
     select: Literal["last", "mean_iou", "peak_in_mask_accuracy"] = "mean_iou"
     log_every: int = 20
+
+    def __post_init__(self) -> None:
+        """Check what the schedule divides by."""
+        if not 0 <= self.decay_from < 1 or not 0 <= self.lowest_rate <= 1:
+            raise InputError(
+                f"decay_from is {self.decay_from} and lowest_rate {self.lowest_rate}; use parts of "
+                "the training from 0 to below 1, and factors from 0 to 1."
+            )

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from configs import debug
+from stages.evaluate_generalized import generalized_splits
 from stages.loading import TrainingBatches, evaluation_loader, make_dataset
 from stages.prepare_data import find_official, prepare
 from stages.setup import Folders, Stage
+from tris.config import DataConfig
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
@@ -82,6 +84,18 @@ def test_an_index_of_other_official_files_is_refused(prepared, tmp_path):
         prepare(make_stage(run, config=config, data=other))
     assert str(one) in str(raised.value)
     assert str(other) in str(raised.value)
+
+
+def test_grefcoco_is_scored_besides_refcoco_and_nothing_of_it_trained_on(shared_data, tmp_path):
+    data = DataConfig(also_scores_grefcoco=True)
+    config = dataclasses.replace(debug.get_config(), data=data)
+    stage = make_stage(tmp_path / "run", config=config, data=shared_data / "refcoco_mini")
+    prepare(stage)
+    assert open_index(stage.folders.index, "train").manifest.dataset == "refcoco"
+    assert not open_index(stage.folders.index_gres, "train").has_masks
+    splits = list(generalized_splits(config, stage.folders))
+    assert [name for name, *_ in splits] == ["gres_val", "gres_testA", "gres_testB"]
+    assert all(index.has_masks and index.facts.no_target for _, index, _ in splits)
 
 
 def test_official_files_must_be_named():

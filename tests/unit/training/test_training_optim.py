@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tris.errors import InputError
 from tris.model_directory import ParameterGroup
 from tris.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from tris.training.settings import TrainingConfig
@@ -22,6 +23,14 @@ def test_the_poly_schedule_is_one_minus_progress_to_the_power():
 def test_the_cosine_schedule_is_half_a_period():
     expected = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
     assert factors(4, schedule="cosine") == pytest.approx(expected)
+
+
+def test_the_cosine_may_start_late_and_end_above_zero():
+    found = factors(8, schedule="cosine", decay_from=0.5, lowest_rate=0.2)
+    fall = [0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert found == pytest.approx([1.0] * 4 + fall)
+    with pytest.raises(InputError, match=r"decay_from is 1\.0"):
+        TrainingConfig(schedule="cosine", decay_from=1.0)
 
 
 def test_the_constant_schedule_stays():
