@@ -16,6 +16,7 @@ from tris.data.compose import (
 from tris.data.index import open_index
 from tris.data.joining import added_words, join_expressions, shared_core
 from tris.data.loader import build_loader
+from tris.data.mirror import mirror_sentence
 from tris.data.plan import BatchPlan, Item, PlanConfig
 from tris.data.prepare.assemble import assemble
 from tris.data.prepare.grefcoco import read_grefcoco
@@ -243,6 +244,26 @@ class TestSeveral:
         assert len(item.target_rows) in (2, 3)
         assert not sample.is_no_target
         assert sample.text_id == text_id(item.sentence)
+
+    def test_what_comes_mirrored_says_so(self, train_index, spec, words):
+        item = next(
+            each
+            for each in all_items(train_index, compose(train_index, only("multi")))
+            if kind_of(each) == "multi" and "left" in each.sentence
+        )
+        dataset = ExpressionDataset(train_index, spec, words, targets="truth")
+        mirrored = dataset[item._replace(is_flipped=True)]
+        assert mirrored.text_id == text_id(mirror_sentence(item.sentence)) != text_id(item.sentence)
+        assert torch.equal(mirrored.target, dataset[item].target.flip(-1))
+
+    def test_readers_in_other_processes_read_the_same(self, train_index, spec, words):
+        dataset = ExpressionDataset(train_index, spec, words, targets="truth")
+        plan = ComposedPlan(train_index, PLAN, compose(train_index), seed=0)
+        alone, together = (
+            next(iter(build_loader(dataset, plan, num_workers=count))) for count in (0, 1)
+        )
+        assert torch.equal(alone.token_ids, together.token_ids)
+        assert torch.equal(alone.targets, together.targets)
 
     def test_referents_are_of_one_image(self, train_index):
         for item in all_items(train_index, compose(train_index, only("multi"))):
