@@ -68,9 +68,7 @@ def credit_all(chosen: ChosenMap) -> Iterable[Prediction]:
     referent, logits = chosen.referent, torch.from_numpy(chosen.response_logits)
     size = (referent.height, referent.width)
     rectified = logits.relu()[None]
-    response = to_original(rectified, size, (logits.shape[0], logits.shape[1]), align_corners=True)[
-        0
-    ].numpy()
+    response = to_original(rectified, size, (logits.shape[0], logits.shape[1]))[0].numpy()
     return [Prediction(referent, position, response) for position in range(len(referent.sentences))]
 
 

@@ -78,23 +78,22 @@ def to_original(
     maps: Float[Tensor, "maps height width"],
     original_size: tuple[int, int],
     content_size: tuple[int, int],
-    *,
-    align_corners: bool = False,
 ) -> Float[Tensor, "maps original_height original_width"]:
     """Bring maps of one photograph back to its own pixels, bilinear.
+
+    Corners are aligned, as in the released TRIS evaluation, though the photograph itself was not
+    resized so: what is shown and what is scored are the same masks.
 
     Args:
         maps: At the resolution of the network input (not of its features).
         original_size: Height, width of the photograph.
         content_size: Height, width of the part of the input that shows it (see `fit_size`).
-        align_corners: True as in the released TRIS evaluation; False matches how the photograph
-            was resized.
     """
     content = maps[:, : content_size[0], : content_size[1]]
     if tuple(content_size) == tuple(original_size):
         return content
     resized = F.interpolate(
-        content[None], size=tuple(original_size), mode="bilinear", align_corners=align_corners
+        content[None], size=tuple(original_size), mode="bilinear", align_corners=True
     )
     return resized[0]
 

@@ -48,10 +48,7 @@ class Prediction(NamedTuple):
 def predict_split(
     predict: Predict, batches: Iterable[NumberedBatch], index: Index
 ) -> Iterator[Prediction]:
-    """Yield every expression's map in original pixels.
-
-    Maps are resized with aligned corners, as in the released evaluation.
-    """
+    """Yield every expression's map in original pixels."""
     for numbers, batch in batches:
         with torch.inference_mode():
             output = predict(batch)
@@ -63,10 +60,7 @@ def predict_split(
             height, width = batch.original_size[image].tolist()
             content_height, content_width = batch.content_size[image].tolist()
             response = to_original(
-                maps[row : row + 1],
-                (height, width),
-                (content_height, content_width),
-                align_corners=True,
+                maps[row : row + 1], (height, width), (content_height, content_width)
             )
             referent_row, position = index.expression_row(number)
             no_target = absent is not None and bool(absent[row] > 0)

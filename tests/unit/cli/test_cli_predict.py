@@ -11,6 +11,7 @@ from configs.segmenter import dmmi_refcoco_unc, haris_refcoco_unc, tris_refcoco_
 from tris.batch import InputSpec, TokenizerConfig
 from tris.cli.inference import load_network, make_batch, predict
 from tris.cli.predict import main
+from tris.data.index import IndexWriter, Referent
 from tris.data.masks import decode_mask
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.encoders.clip import ClipConfig
@@ -100,6 +101,19 @@ def test_mask_file_run_lengths_and_photograph_agree_in_original_pixels(model, ph
         assert overlay.size == (53, 37)
         np.testing.assert_array_equal(decode_mask(record["mask"]) * 255, mask)
         assert record["no_target"] == (not mask.any())
+
+
+def test_a_photograph_has_the_same_masks_by_itself_and_in_a_split(photograph, tmp_path):
+    model = save_network("stage 2", tmp_path / "model")
+    alone = run(model, [photograph], tmp_path / "alone")
+    referent = Referent(1, 1, photograph.name, 37, 53, (0, 1), tuple(SENTENCES), tuple(SENTENCES))
+    with IndexWriter(tmp_path / "index", dataset="toy", images=photograph.parent) as writer:
+        writer.add("val", referent)
+    main(["--model", str(model), "--index", str(tmp_path / "index"), "--out", str(tmp_path / "in")])
+    lines = (tmp_path / "in" / "predictions.jsonl").read_text().splitlines()
+    for one, other in zip(alone, map(json.loads, lines), strict=True):
+        assert one["mask"] == other["mask"]
+        assert (one["point"], one["no_target"]) == (other["point"], other["no_target"])
 
 
 def test_lines_are_read_by_the_scorer(model, photograph, tmp_path):

@@ -105,10 +105,10 @@ class TestTargets:
 
 
 class TestInverse:
-    @given(sizes, st.sampled_from([SQUASH, PAD]), st.booleans())
-    def test_gives_the_size_of_the_photograph(self, size, spec, align_corners):
+    @given(sizes, st.sampled_from([SQUASH, PAD]))
+    def test_gives_the_size_of_the_photograph(self, size, spec):
         maps = torch.rand(2, *spec.image_size)
-        result = to_original(maps, size, fit_size(size, spec), align_corners=align_corners)
+        result = to_original(maps, size, fit_size(size, spec))
         assert result.shape == (2, *size)
         assert result.min() >= maps.min()
         assert result.max() <= maps.max()
@@ -120,7 +120,7 @@ class TestInverse:
         plain = dataclasses.replace(spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         network = to_input(resize_photograph(image, plain), plain)
         back = to_original(network, size, fit_size(size, plain))
-        assert np.abs(back[0].numpy() - truth).mean() < 0.02
+        assert np.abs(back[0].numpy() - truth).mean() < 0.04  # half a pixel off at the border
 
     def test_a_peak_comes_back_where_it_was(self):
         mask = np.zeros((60, 90), np.uint8)
@@ -129,6 +129,10 @@ class TestInverse:
         back = to_original(maps, (60, 90), (20, 30))
         row, column = divmod(int(back[0].argmax()), 90)
         assert mask[row, column] == 1
+
+    def test_corners_are_aligned_as_in_the_released_evaluation(self):
+        maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+        assert to_original(maps, (2, 3), (2, 2)).tolist() == [[[0.0, 0.5, 1.0], [2.0, 2.5, 3.0]]]
 
     def test_same_size_changes_nothing(self):
         maps = torch.rand(1, 20, 30)
