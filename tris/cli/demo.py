@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-import numpy as np
 import tyro
 from PIL import Image
 
+from tris.cli.drawing import draw_prediction
 from tris.cli.inference import Prediction, load_network, predict
 from tris.errors import InputError, exits_cleanly
+from tris.tracking.overlays import REFUSAL
 from tris.tracking.overlays import Image as Pixels
-from tris.tracking.overlays import draw_overlay
 
 ADDRESS = "127.0.0.1"
 Answer = list[tuple[Pixels, str]]
@@ -78,17 +78,16 @@ def answer(segment: Segment, photograph: Image.Image | None, text: str) -> Answe
     if photograph is None or not sentences:
         raise InputError("Upload a photograph and write at least one sentence, one per line.")
     photograph = photograph.convert("RGB")
-    pixels = np.asarray(photograph)
     predictions = segment(photograph, sentences)
     return [
-        (draw_overlay(pixels, one.mask, peak=one.peak), _caption(sentence, one))
+        (draw_prediction(photograph, one), _caption(sentence, one))
         for sentence, one in zip(sentences, predictions, strict=True)
     ]
 
 
 def _caption(sentence: str, prediction: Prediction) -> str:
     if prediction.no_target:
-        return f"{sentence}: nothing here"
+        return f"{sentence}: {REFUSAL}"
     share = 100 * float(prediction.mask.mean())
     return f"{sentence}: {share:.1f} % of the image, peak {prediction.scores['peak']:.2f}"
 

@@ -33,7 +33,7 @@ class Prediction:
         scores: ``peak``: probability there; ``mask``: mean probability inside the mask (0 where it
             is empty); ``no_target``: sigmoid of the logit that nothing fits, where the network has
             such a head (GRSer's is a difference of distances, no probability).
-        no_target: What that head decides; without one, whether the mask is empty.
+        no_target: Whether that head says that nothing fits, or the mask is empty.
     """
 
     mask: Bool[np.ndarray, "height width"]
@@ -241,6 +241,8 @@ def _decide(
         "peak": float(probability[y, x]),
         "mask": float(probability[mask].mean()) if mask.any() else 0.0,
     }
-    if absence is None:
-        return Prediction(mask, (x, y), scores, no_target=not mask.any())
-    return Prediction(mask, (x, y), {**scores, "no_target": absence}, no_target=absence > 0.5)
+    no_target = not mask.any()
+    if absence is not None:
+        scores["no_target"] = absence
+        no_target |= absence > 0.5
+    return Prediction(mask, (x, y), scores, no_target)

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from tris.cli.drawing import draw_prediction
 from tris.cli.inference import (
     MaskNetwork,
     Prediction,
@@ -26,7 +27,7 @@ from tris.data.masks import encode_mask
 from tris.data.tokens import Tokenizer
 from tris.errors import InputError, exits_cleanly
 from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
-from tris.tracking.overlays import draw_overlay
+from tris.tracking.overlays import REFUSAL
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class PredictArguments:
     """Segment what sentences refer to; every sentence is asked of every photograph.
 
     Writes a mask and an overlay with the peak marked per photograph and sentence, and
-    predictions.jsonl. A photograph is turned as its EXIF orientation says before anything else. A
-    group-wise network (GRSer) takes all photographs as one group of each sentence.
+    predictions.jsonl. Where nothing fits, the overlay says so; the mask stays as it was drawn, for
+    evaluators differ on it. A photograph is turned as its EXIF orientation says before anything
+    else. A group-wise network (GRSer) takes all photographs as one group of each sentence.
 
     With ``--index`` instead of photographs and sentences: predictions.jsonl alone, for a split.
 
@@ -73,14 +75,18 @@ def main(arguments: list[str]) -> None:
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".predict-", dir=wanted.out.parent))
     try:
-        number = _predict_index(wanted, scratch) or _predict_all(wanted, scratch)
+        predict_wanted = _predict_all if wanted.index is None else _predict_index
+        number, num_refused = predict_wanted(wanted, scratch)
         wanted.out.mkdir(exist_ok=True)
         for finished in sorted(scratch.iterdir()):
             finished.replace(wanted.out / finished.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     extras = "" if wanted.index else ", with masks and overlays"
-    print(f"{wanted.out}: {number} predictions in predictions.jsonl{extras}.")
+    print(
+        f"{wanted.out}: {number} predictions in predictions.jsonl{extras}; "
+        f'"{REFUSAL}" is the answer to {num_refused} of them.'
+    )
 
 
 def _check_question(wanted: PredictArguments) -> None:
@@ -98,10 +104,9 @@ def _check_question(wanted: PredictArguments) -> None:
         raise InputError("There is no photograph; name at least one after --image.")
 
 
-def _predict_index(wanted: PredictArguments, folder: Path) -> int:
-    """Return the number of predictions; 0 where no index is asked about."""
-    if wanted.index is None:
-        return 0
+def _predict_index(wanted: PredictArguments, folder: Path) -> tuple[int, int]:
+    """Return the number of predictions, and of refusals among them."""
+    assert wanted.index is not None, "asked of photographs otherwise"
     index = open_index(wanted.index, wanted.split)
     network, tokenizer = load_network(wanted.model)
     refinement = wanted.refinement if wanted.crf else None
@@ -111,7 +116,8 @@ def _predict_index(wanted: PredictArguments, folder: Path) -> int:
     )  # fmt: skip
 
 
-def _predict_all(wanted: PredictArguments, folder: Path) -> int:
+def _predict_all(wanted: PredictArguments, folder: Path) -> tuple[int, int]:
+    """Return the number of predictions, and of refusals among them."""
     network, tokenizer = load_network(wanted.model)
     records: list[dict[str, Any]] = []
     refinement = wanted.refinement if wanted.crf else None
@@ -127,7 +133,7 @@ def _predict_all(wanted: PredictArguments, folder: Path) -> int:
             records.append(record)
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "predictions.jsonl").write_text(lines)
-    return len(records)
+    return len(records), sum(record["no_target"] for record in records)
 
 
 def _predict_groups(
@@ -173,5 +179,5 @@ def _draw(
 ) -> None:
     mask = prediction.mask.astype(np.uint8) * np.uint8(255)
     Image.fromarray(mask).save(folder / record["mask_file"])
-    overlay = draw_overlay(np.asarray(photograph), prediction.mask, peak=prediction.peak)
+    overlay = draw_prediction(photograph, prediction)
     Image.fromarray(overlay).save(folder / record["overlay_file"])

@@ -32,8 +32,8 @@ def write_predictions(
     *,
     refinement: LabelConfig | None = None,
     with_saliency: bool = False,
-) -> int:
-    """Write a line per expression of a split; return how many.
+) -> tuple[int, int]:
+    """Write a line per expression of a split; return how many, and how many of them refuse.
 
     Group-wise networks get the groups that the index names whole (a category of CoCA, a scene and
     sentence of GRD); all else is asked of one photograph at a time.
@@ -50,14 +50,15 @@ def write_predictions(
     batches = list_batches(index, network.input_spec)
     numbers = [[item.expression for item in batch] for batch in batches]
     numbered = zip(numbers, build_loader(dataset, batches), strict=True)
-    number = 0
+    number = num_refused = 0
     with out.open("w") as file:
         predictions = predict_split(functools.partial(respond, network), numbered, index)
         lines = _make_lines(predictions, index, refinement, with_saliency=with_saliency)
         for line in lines:
             file.write(json.dumps(line) + "\n")
             number += 1
-    return number
+            num_refused += line["no_target"]
+    return number, num_refused
 
 
 def _make_lines(

@@ -18,6 +18,9 @@ PREDICTION_COLOUR: Colour = (230, 159, 0)
 LABEL_COLOUR: Colour = (86, 180, 233)
 TRUTH_COLOUR: Colour = (0, 158, 115)
 PEAK_COLOUR: Colour = (213, 94, 0)
+REFUSAL = "nothing here"
+"""What is written where a network says that nothing fits."""
+
 _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)
 _HATCH_PERIOD = 6
@@ -52,6 +55,19 @@ def draw_overlay(
     _outline(drawn, foreground, color)
     if peak is not None:
         return mark_peak(drawn, peak)
+    return drawn
+
+
+def draw_refusal(image: Image) -> Image:
+    """Return the dimmed photograph with `REFUSAL` across it: no object, no peak."""
+    drawn, (height, width) = _dim(image, strength=0.35), image.shape[:2]
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (text_width, text_height), _ = cv2.getTextSize(REFUSAL, font, 1.0, 1)
+    scale = min(0.8 * width / text_width, 0.25 * height / text_height)
+    start = round((width - scale * text_width) / 2), round((height + scale * text_height) / 2)
+    thickness = _line_width(drawn)
+    for color, extra in ((_BLACK, 2), (_WHITE, 0)):
+        cv2.putText(drawn, REFUSAL, start, font, scale, color, thickness + extra, cv2.LINE_AA)
     return drawn
 
 

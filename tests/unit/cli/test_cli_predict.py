@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from configs.segmenter import dmmi_refcoco_unc, haris_refcoco_unc, tris_refcoco_unc
-from tris.batch import InputSpec, TokenizerConfig
+from tris.batch import InputSpec, SegmenterOutput, TokenizerConfig
+from tris.cli import inference
 from tris.cli.inference import load_network, make_batch, predict
 from tris.cli.predict import main
 from tris.data.index import IndexWriter, Referent
@@ -20,6 +21,7 @@ from tris.metrics.predictions import read_predictions
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.grser import GrserConfig
 from tris.segmenters.tris_net import TrisNetConfig
+from tris.tracking.overlays import draw_refusal
 
 SENTENCES = ["the red circle", "a blue star on the left"]
 SPEC = InputSpec(
@@ -101,6 +103,41 @@ def test_mask_file_run_lengths_and_photograph_agree_in_original_pixels(model, ph
         assert overlay.size == (53, 37)
         np.testing.assert_array_equal(decode_mask(record["mask"]) * 255, mask)
         assert record["no_target"] == (not mask.any())
+
+
+def answer(monkeypatch, *, left_half, absence):
+    """Let the network say this of every sentence."""
+
+    def respond(network, batch):
+        logits = torch.full((len(batch.token_ids), *batch.images.shape[-2:]), -1.0)
+        logits[:, :, :32] = left_half
+        return SegmenterOutput(logits, torch.full((len(batch.token_ids),), absence), {})
+
+    monkeypatch.setattr(inference, "respond", respond)
+
+
+def test_a_refusal_is_counted_and_marked_and_its_mask_stays(
+    photograph, tmp_path, monkeypatch, capsys
+):
+    model = save_network("stage 2", tmp_path / "model")
+    refusal = draw_refusal(np.asarray(read_image(photograph)))
+    for absence, num_refused in ((-1.0, 0), (1.0, 2)):
+        answer(monkeypatch, left_half=1.0, absence=absence)
+        records = run(model, [photograph], tmp_path / "out")
+        said = f'; "nothing here" is the answer to {num_refused} of them.\n'
+        assert capsys.readouterr().out.endswith(said)
+        for record in records:
+            assert record["no_target"] == (num_refused > 0)
+            assert np.asarray(read_image(tmp_path / "out" / record["mask_file"])).any()
+            overlay = np.asarray(read_image(tmp_path / "out" / record["overlay_file"]))
+            assert (overlay == refusal).all() == (num_refused > 0)
+
+
+def test_an_empty_mask_is_a_refusal_whatever_the_head_says(photograph, tmp_path, monkeypatch):
+    model = save_network("stage 2", tmp_path / "model")
+    answer(monkeypatch, left_half=-1.0, absence=-1.0)
+    records = run(model, [photograph], tmp_path / "out")
+    assert [record["no_target"] for record in records] == [True, True]
 
 
 def test_a_photograph_has_the_same_masks_by_itself_and_in_a_split(photograph, tmp_path):

@@ -61,11 +61,15 @@ def model(tmp_path_factory):
     return folder
 
 
-def test_categories_are_asked_of_their_photographs_and_scored_as_saliency(coca, model, tmp_path):
+def test_categories_are_asked_of_their_photographs_and_scored_as_saliency(
+    coca, model, tmp_path, capsys
+):
     out = tmp_path / "out"
     predict(["--model", str(model), "--index", str(coca), "--split", "test", "--out", str(out)])
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert len(lines) == sum(CATEGORIES.values())
+    num_refused = sum(line["no_target"] for line in lines)
+    assert f'; "nothing here" is the answer to {num_refused} of them.' in capsys.readouterr().out
     score(
         ["--index", str(coca), "--split", "test", "--predictions", str(out / "predictions.jsonl"),
          "--protocol", "grser", "--json", str(tmp_path / "scores.json")]

@@ -8,6 +8,7 @@ from PIL import Image
 from tris.cli import demo
 from tris.cli.inference import Prediction
 from tris.errors import InputError
+from tris.tracking.overlays import draw_refusal
 
 PHOTOGRAPH = Image.new("RGBA", (40, 30), (90, 120, 150, 255))
 
@@ -68,6 +69,7 @@ def test_every_line_has_an_overlay_and_a_caption():
         "the unicorn: nothing here",
     ]
     assert all(overlay.shape == (30, 40, 3) for overlay, _ in shown)
+    assert (shown[1][0] == draw_refusal(np.asarray(PHOTOGRAPH.convert("RGB")))).all()
 
 
 @pytest.mark.parametrize(("photograph", "text"), [(None, "left half"), (PHOTOGRAPH, " \n")])

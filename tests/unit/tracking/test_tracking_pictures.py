@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tris.errors import InputError
-from tris.tracking.overlays import draw_overlay, draw_response, mark_peak, peak_of
+from tris.tracking.overlays import (
+    draw_overlay,
+    draw_refusal,
+    draw_response,
+    mark_peak,
+    peak_of,
+)
 from tris.tracking.panels import load_gallery, save_gallery, update_gallery
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -63,6 +69,21 @@ def test_a_peak_in_the_corner_can_be_marked():
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(ValueError, match="64 x 48 pixels came with a mask of 4 x 4"):
         draw_overlay(PHOTO, np.zeros((4, 4), bool))
+
+
+def test_a_refusal_is_words_on_the_dimmed_photograph_and_no_mask():
+    photo = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    dimmed, drawn = draw_overlay(photo, np.zeros((240, 320), bool)), draw_refusal(photo)
+    rows, columns = np.nonzero((drawn != dimmed).any(axis=2))
+    assert 0.02 < len(rows) / dimmed[..., 0].size < 0.2
+    assert (np.ptp(drawn[rows, columns], axis=1) == 0).mean() > 0.5, "black and white, no colour"
+    assert abs(rows.mean() - 120) < 20
+    assert abs(columns.mean() - 160) < 20
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (300, 5)])
+def test_a_refusal_fits_a_photograph_of_any_shape(size):
+    assert draw_refusal(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
 
 
 def test_the_response_is_bright_where_it_is_large():
