@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from tris.tracking.tables import final_table, generalized_table
 from tris.tracking.wandb_run import Tracker
 
 Rows = Int64[np.ndarray, "expr columns"]
+Key = tuple[Path, str, str]
+"""Folder of an index, split, row of the table."""
+
 REPORTED = (
     "mean_iou",
     "overall_iou",
@@ -46,11 +50,13 @@ def main() -> None:
         switches=["predictions"],
     )
     results: dict[str, dict[str, Any]] = {}
+    known: dict[Key, Rows] = {}
     for split in stage.config.data.evaluation_splits:
         index = open_index(stage.folders.index, split)
         gallery = Gallery(index, split=split)
         for name, rows in evaluate_split(stage, index, gallery):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
+            known[index.directory, split, name] = rows
             results.setdefault(name, {})[split] = summarise(
                 rows, expression_types(index), names=REPORTED
             )
@@ -58,8 +64,7 @@ def main() -> None:
             save_gallery(gallery.items(), stage.folders.run / "gallery")
             track(stage, results, split, gallery)
     for split, index, protocol in generalized_splits(stage.config, stage.folders):
-        for name, job in trained_jobs(stage):
-            rows = gather_rows(count_predictions(predict_job(stage, job, index)))
+        for name, rows in evaluate_trained(stage, index, known):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
             results.setdefault(name, {})[split] = summarise_generalized(rows, index, protocol)
     if stage.is_main:
@@ -119,6 +124,17 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
             yield "segmenter_crf", gather_rows(refined)
         else:
             yield name, gather_rows(count_predictions(maps))
+
+
+def evaluate_trained(
+    stage: Stage, index: Index, known: Mapping[Key, Rows]
+) -> Iterator[tuple[str, Rows]]:
+    """Yield the rows of every trained segmenter; those that are known are not made again."""
+    for name, job in trained_jobs(stage):
+        rows = known.get((index.directory, index.split, name))
+        if rows is None:
+            rows = gather_rows(count_predictions(predict_job(stage, job, index)))
+        yield name, rows
 
 
 def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs import debug
-from stages import validation
+from stages import evaluate, validation
 from stages.evaluate import keep_predictions
 from stages.evaluate_labels import count_refined
 from stages.prepare_data import prepare
@@ -17,6 +17,7 @@ from stages.setup import Folders, Stage
 from tris.batch import SegmenterOutput
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.metrics.evaluator import count_predictions
 from tris.metrics.rows import column
 from tris.pseudo.label import PseudoLabel
 
@@ -73,6 +74,27 @@ def test_predictions_on_disk_say_what_the_head_said(stage, predictions):
     file = stage.folders.run / "predictions" / "val-0.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["no_target"] for line in lines] == [each.no_target for each in predictions]
+
+
+def test_a_split_of_a_generalized_data_set_is_predicted_once(stage, predictions, monkeypatch):
+    index, asked = open_index(stage.folders.index, "val"), []
+
+    def predict_job(stage, job, index):
+        asked.append(job)
+        return iter(predictions)
+
+    monkeypatch.setattr(evaluate, "predict_job", predict_job)
+    jobs = [("segmenter", "segmenter_mabp"), ("ceiling", "ceiling_mabp")]
+    monkeypatch.setattr(evaluate, "trained_jobs", lambda stage: iter(jobs))
+    rows = count_predictions(predictions)
+    known = {
+        (index.directory, "val", "segmenter"): rows,
+        (index.directory, "test", "ceiling"): rows,
+    }
+    found = dict(evaluate.evaluate_trained(stage, index, known))
+    assert asked == ["ceiling_mabp"]
+    for name, _ in jobs:
+        np.testing.assert_array_equal(found[name], rows)
 
 
 def test_a_crf_at_test_does_not_silence_the_head(predictions):
