@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from stages.setup import Folders
 from tris.config import ExperimentConfig
-from tris.data.index import Index, expression_types, open_index
+from tris.data.index import Index, expression_kinds, open_index
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
 from tris.metrics.summary import summarise
 
@@ -60,5 +60,5 @@ def generalized_splits(
 
 
 def summarise_generalized(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:
-    """Return the metrics of all expressions, and of each type (single, multi, none)."""
-    return summarise(rows, expression_types(index), names=REPORTED, protocol=protocol)
+    """Return the metrics of all expressions, and of each type, or kind: single, multi, none."""
+    return summarise(rows, expression_kinds(index), names=REPORTED, protocol=protocol)

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from tqdm import tqdm
 
-from tris.data.index import expression_types, open_index
+from tris.data.index import expression_kinds, open_index
 from tris.errors import InputError, exits_cleanly
 from tris.metrics.predictions import read_predictions
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
@@ -31,7 +31,8 @@ class ScoreOptions:
         resolution: Score in a square raster of this side instead of original pixels.
         json: Write the metrics here, as fractions.
         allow_missing: Score expressions without a prediction as empty masks.
-        by_type: Also print both IoUs per type of expression.
+        by_type: Also per type of expression; where the data set names none, by what it means:
+            a single object, multi or none.
     """
 
     index: Path
@@ -62,8 +63,8 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"{options.predictions}, line {number}: {error}") from error
     num_missing = _handle_missing(scorer, options)
     report = _report(scorer, options, num_missing)
-    groups = expression_types(index) if options.by_type else {}
-    if groups:
+    if options.by_type:
+        groups = expression_kinds(index)
         report["by_type"] = compute_by_group(scorer.rows(), groups, protocol=protocol)
     _show(report, scorer.metrics(), options)
     if options.json is not None:
@@ -113,8 +114,10 @@ def _show(report: dict[str, Any], metrics: dict[str, float], options: ScoreOptio
     )
     console = Console()
     console.print(metrics_table(metrics, title=title, caption=caption))
-    if "by_type" in report:
+    if report.get("by_type"):
         console.print(groups_table(report["by_type"], title="by type of expression"))
+    elif options.by_type:
+        console.print("No expression of this split has a type.")
 
 
 def _check_target(path: Path) -> None:

@@ -126,6 +126,29 @@ def expression_types(index: Index) -> dict[int, str]:
     }
 
 
+def expression_kinds(index: Index) -> dict[int, str]:
+    """Return `expression_types`, and how much is meant by expressions without one.
+
+    That is single, multi or none, in splits where some mean several objects or nothing; where each
+    means one object there is nothing to tell apart.
+    """
+    types = expression_types(index)
+    if not (index.facts.multi_target or index.facts.no_target):
+        return types
+    kinds = {
+        expression_id: _kind_of(referent)
+        for referent in index
+        for expression_id in referent.expression_ids
+    }
+    return kinds | types
+
+
+def _kind_of(referent: Referent) -> str:
+    if referent.is_no_target:
+        return "none"
+    return "multi" if len(referent.annotation_ids) > 1 else "single"
+
+
 def _map_batches(path: Path) -> list[Any]:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:

@@ -53,13 +53,19 @@ def metrics_table(metrics: Mapping[str, float], *, title: str, caption: str | No
 
 
 def groups_table(groups: Mapping[str, Mapping[str, float]], *, title: str) -> Table:
-    """Return one row per group of expressions with both IoUs; percent."""
+    """Return one row per group of expressions with both IoUs; percent.
+
+    Where a group has expressions that refer to nothing, which have no IoU, gIoU stands before them.
+    """
+    keys = ["mean_iou", "overall_iou", "precision_at_50"]
+    if any("no_target_accuracy" in metrics for metrics in groups.values()):
+        keys.insert(0, "generalized_mean_iou")
     table = Table(title=title)
     table.add_column("group")
-    for name in ("mean_iou", "overall_iou", "precision_at_50"):
-        table.add_column(name, justify="right")
+    for key in keys:
+        table.add_column(key, justify="right")
     for name, metrics in groups.items():
-        values = (metrics.get(key) for key in ("mean_iou", "overall_iou", "precision_at_50"))
+        values = (metrics.get(key) for key in keys)
         table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
     return table
 

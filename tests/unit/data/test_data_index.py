@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tris.data.index import Index, IndexWriter, Referent, open_index
+from tris.data.index import (
+    Index,
+    IndexWriter,
+    Referent,
+    expression_kinds,
+    expression_types,
+    open_index,
+)
 from tris.data.masks import encode_mask
 from tris.errors import InputError
 from tris.files import replace_directory
@@ -87,6 +94,24 @@ def test_a_running_expression_number_leads_to_its_referent_and_place(tmp_path: P
     wanted = [(row, place) for row, k in enumerate(lengths) for place in range(k)]
     assert [index.expression_row(number) for number in range(6)] == wanted
     assert [index.first_expression(row) for row in range(3)] == [0, 1, 4]
+
+
+def test_sentences_without_a_type_are_told_apart_by_what_they_mean(tmp_path: Path):
+    rows = [
+        referent(1, expression_types=("place", "")),
+        referent(2, annotation_ids=(2, 3)),
+        referent(3, annotation_ids=(), is_no_target=True),
+    ]
+    index = open_index(write(tmp_path / "index", rows), "train")
+    kinds = {10: "place", 11: "single", 20: "multi", 21: "multi", 30: "none", 31: "none"}
+    assert expression_kinds(index) == kinds
+    assert expression_types(index) == {10: "place"}
+
+
+def test_where_every_sentence_means_one_object_there_are_only_types(tmp_path: Path):
+    rows = [referent(1, expression_types=("place", "")), referent(2)]
+    index = open_index(write(tmp_path / "index", rows), "train")
+    assert expression_kinds(index) == {10: "place"}
 
 
 def test_an_expression_outside_the_index_is_an_index_error(index: Index):

@@ -1,10 +1,11 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from tris.cli import prepare, score
-from tris.data.index import open_index
+from tris.data.index import expression_kinds, open_index
 from tris.data.masks import decode_mask
 
 FORMATS = ["refcoco", "refcoco+", "refcocog", "grefcoco", "ref-zom"]
@@ -39,6 +40,18 @@ def scores(index, split, tmp_path, *, oracle):
     score.main([str(word) for word in words])
     report = json.loads(out.read_text())
     return {name: value for name, value in report.items() if isinstance(value, float)}
+
+
+def test_sentences_are_counted_by_what_they_mean_where_that_differs(index):
+    for path in index.glob("*.arrow"):
+        split = open_index(index, path.stem)
+        found, facts = Counter(expression_kinds(split).values()), split.facts
+        if facts.multi_target or facts.no_target:
+            assert found["multi"] == facts.multi_target
+            assert found["none"] == facts.no_target
+            assert found.total() == facts.expressions
+        else:
+            assert not found
 
 
 @pytest.mark.slow

@@ -219,9 +219,20 @@ def test_types_of_expressions_are_scored_apart_on_request(score, capsys):
     lines = oracle()
     lines[1]["mask"] = None
     report = score(lines, "--by-type")
-    found = {name: each["mean_iou"] for name, each in report["by_type"].items()}
-    assert found == {"place": 1.0, "colour": 0.0}
-    assert "by type of expression" in capsys.readouterr().out
+    found = {name: each["generalized_mean_iou"] for name, each in report["by_type"].items()}
+    assert found == {"place": 1.0, "colour": 0.0, "none": 1.0}
+    shown = capsys.readouterr().out
+    assert "by type of expression" in shown
+    assert "generalized_mean_iou" in shown.split("by type of expression")[1]
+
+
+def test_figures_by_type_say_where_there_is_none(score, index, tmp_path, capsys):
+    images = tmp_path / "images"
+    with IndexWriter(index, dataset="toy", images=images) as writer:
+        writer.add("val", referent(4, square(0), expression_ids=(40,)))
+    report = score([{"expression_id": 40, "mask": None}], "--by-type")
+    assert report["by_type"] == {}
+    assert "No expression of this split has a type." in capsys.readouterr().out
 
 
 def test_grser_adds_saliency_metrics(score):

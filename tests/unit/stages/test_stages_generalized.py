@@ -10,6 +10,7 @@ from stages import evaluate_generalized
 from stages.evaluate_generalized import generalized_splits, summarise_generalized
 from stages.setup import Folders
 from tris.config import DataConfig
+from tris.data.index import IndexWriter, Referent, open_index
 from tris.metrics.protocols import PROTOCOLS
 from tris.metrics.rows import Counts
 from tris.tracking.tables import generalized_table
@@ -32,6 +33,22 @@ def hit(number):
     return np.array(Counts(number, number, number, 1000, 40, 80, 60, 60, 0, 0), dtype=np.int64)
 
 
+def test_figures_of_a_data_set_without_types_come_by_what_sentences_mean(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    with IndexWriter(tmp_path / "index", dataset="toy", images=images) as writer:
+        for number, annotations in ((1, (1,)), (2, (1, 2)), (3, ())):
+            writer.add("val", Referent(
+                number, number, "a.png", 4, 4, (number,), ("words",), ("words",),
+                annotation_ids=annotations, is_no_target=not annotations,
+            ))  # fmt: skip
+    rows = np.stack([hit(1), hit(2), refusal(3, 0)])
+    index = open_index(tmp_path / "index", "val")
+    figures = summarise_generalized(rows, index, PROTOCOLS["grefcoco"])
+    found = {kind: each["generalized_mean_iou"] for kind, each in figures["by_type"].items()}
+    assert found == {"single": 0.5, "multi": 0.5, "none": 0.0}
+
+
 @pytest.mark.parametrize(("dataset", "rules"), [("ref-zom", "refzom"), ("grefcoco", "mabp")])
 def test_each_data_set_has_the_rules_of_its_paper(dataset, rules, tmp_path, monkeypatch):
     ((name, index, protocol),) = find_splits(dataset, tmp_path, monkeypatch)
@@ -46,7 +63,7 @@ def test_other_data_sets_have_no_such_splits(tmp_path, monkeypatch):
 def test_in_ref_zom_a_mask_of_one_pixel_is_no_refusal_and_the_table_says_so(tmp_path, monkeypatch):
     ((_, _, protocol),) = find_splits("ref-zom", tmp_path, monkeypatch)
     rows = np.stack([refusal(1, 0), refusal(2, 1), refusal(3, 30, is_said=True), hit(4)])
-    monkeypatch.setattr(evaluate_generalized, "expression_types", lambda index: {})
+    monkeypatch.setattr(evaluate_generalized, "expression_kinds", lambda index: {})
     figures = summarise_generalized(rows, "test", protocol)
     assert figures["zero_sample_accuracy"] == pytest.approx(1 / 3)
     assert figures["mean_iou"] == 0.5
