@@ -43,12 +43,11 @@ def generalized_splits(
     scored as its paper does, where only a mask without a pixel says "nothing here".
     """
     area = config.evaluation.minimum_area
-    gres = replace(PROTOCOLS["mabp"], minimum_area=area)
+    gres = generalized_protocol(config)
     groups = replace(PROTOCOLS["grser"], no_target_by="either", minimum_area=area)
     if config.data.dataset in DATASETS:
-        own = PROTOCOLS["refzom"] if config.data.dataset == "ref-zom" else gres
         for split in config.data.evaluation_splits:
-            yield f"gres_{split}", open_index(folders.index, split), own
+            yield f"gres_{split}", open_index(folders.index, split), gres
     if config.data.also_scores_grefcoco:
         for split in ("val", "testA", "testB"):
             yield f"gres_{split}", open_index(folders.index_gres, split), gres
@@ -57,6 +56,18 @@ def generalized_splits(
             yield f"gres_{split}", open_index(folders.index_gres, split), gres
         for split in ("val", "test"):
             yield f"groups_{split}", open_index(folders.index_groups, split), groups
+
+
+def generalized_protocol(config: ExperimentConfig[Any]) -> ScoringProtocol:
+    """Return the rules for sentences about one object, several or none."""
+    if config.data.dataset == "ref-zom":
+        return PROTOCOLS["refzom"]
+    return replace(PROTOCOLS["mabp"], minimum_area=config.evaluation.minimum_area)
+
+
+def is_generalized(config: ExperimentConfig[Any], index: Index) -> bool:
+    """Say whether a split of the experiment's own data is scored by these rules, too."""
+    return config.data.dataset in DATASETS or index.facts.no_target > 0
 
 
 def summarise_generalized(rows: Rows, index: Index, protocol: ScoringProtocol) -> dict[str, Any]:

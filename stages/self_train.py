@@ -7,10 +7,13 @@ With ``--ceiling`` the annotated masks stay the targets: as many steps, for comp
 
 import functools
 
+from torch import Tensor
+
 from stages.labelling import Labelling, fill_store
 from stages.rounds import Round, find_round, is_ceiling, label_settings
 from stages.setup import Stage, start_stage
-from stages.train_segmenter import segment, train_round
+from stages.train_segmenter import train_round
+from tris.batch import Batch
 from tris.data.index import open_index
 from tris.errors import InputError, exits_cleanly
 from tris.pseudo.averaging import average_maps
@@ -65,6 +68,12 @@ def labelling_by_segmenter(stage: Stage, this: Round) -> Labelling:
         used=f"{find_round(stage, this.number - 1).name}-{stage.config.group}:best",
         artifact=this.labels_name,
     )
+
+
+def segment(network: Segmenter, batch: Batch) -> Tensor:
+    """Return mask logits at the network's input size."""
+    logits: Tensor = network(batch).mask_logits
+    return logits
 
 
 if __name__ == "__main__":

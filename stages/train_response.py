@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stages.loading import TrainingBatches, make_dataset
 from stages.setup import Stage, load_judge, start_stage, with_own_clip
-from stages.validation import validate
+from stages.validation import check_selection, validate
 from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
 from tris.data.index import open_index
@@ -45,16 +45,15 @@ def main() -> None:
 def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, Any]) -> None:
     """Classification plus calibration on image-sentence pairs."""
     accelerator, experiment = stage.accelerator, config.response
+    validation_index = open_index(stage.folders.index, config.data.validation_split)
+    check_selection(stage, experiment.training, validation_index)
     network = experiment.network.build()
     tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
     training_set = make_dataset(
         stage, open_index(stage.folders.index, config.data.train_split), network.input_spec,
         tokenizer, num_negatives=experiment.calibration.needed_negatives,
     )  # fmt: skip
-    validation_set = make_dataset(
-        stage, open_index(stage.folders.index, config.data.validation_split), network.input_spec,
-        tokenizer,
-    )  # fmt: skip
+    validation_set = make_dataset(stage, validation_index, network.input_spec, tokenizer)
     batches = TrainingBatches(stage, training_set, experiment.training, with_no_target=False)
     judge = None
     if experiment.calibration.is_active:

@@ -1,11 +1,8 @@
 """Stage 2: train a segmenter on pseudo-labels (or, for the ceiling, on annotated masks)."""
 
 import dataclasses
-import functools
 from itertools import chain
 from typing import Any, Literal
-
-from torch import Tensor
 
 from stages.composition import make_composer
 from stages.grouping import make_group_source
@@ -19,8 +16,7 @@ from stages.rounds import (
     make_fingerprint,
 )
 from stages.setup import Stage, find_stage1, start_stage, wanted_text
-from stages.validation import validate
-from tris.batch import Batch
+from stages.validation import check_selection, validate
 from tris.config import to_json
 from tris.data.index import Index, open_index
 from tris.data.joining import added_words
@@ -68,6 +64,8 @@ def train_round(stage: Stage, this: Round) -> None:
 def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     """Fully supervised training; what it calls truth comes from the label store."""
     config, training, accelerator = stage.config, this.training, stage.accelerator
+    validation_index = open_index(stage.folders.index, config.data.validation_split)
+    check_selection(stage, training, validation_index)
     network = start_network(stage, this)
     data_name = f"{config.data.dataset}-{config.data.split_by}"
     network.keep_features_in(stage.folders.features / data_name)
@@ -81,7 +79,6 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     )
     targets = find_targets(stage, this)
     training_set = make_dataset(stage, training_index, spec, tokenizer, targets=targets)
-    validation_index = open_index(stage.folders.index, config.data.validation_split)
     validation_set = make_dataset(stage, validation_index, spec, tokenizer)
     composition = config.segmenter.composition
     composer = None
@@ -126,8 +123,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)
             if delivery.is_evaluation_due:
-                evaluated = run.network_to_evaluate()
-                metrics = validate(stage, functools.partial(segment, evaluated), validation_set)
+                metrics = validate(stage, run.network_to_evaluate(), validation_set)
                 delivery.note(metrics)
                 tracker.log_metrics({f"val/{k}": v for k, v in metrics.items()}, run.step)
                 network.train()
@@ -138,12 +134,6 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             aliases=["best"], used=[] if is_ceiling(stage) else [f"{this.labels_name}:latest"],
         )  # fmt: skip
     stage.say(f"Stage 2 is done: {stage.folders.model(this.job)}")
-
-
-def segment(network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - average or network
-    """Return mask logits at the network's input size."""
-    logits: Tensor = network(batch).mask_logits
-    return logits
 
 
 def find_targets(stage: Stage, this: Round) -> LabelSource | Literal["truth"]:

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 from accelerate.utils import send_to_device
 
+from stages.evaluate_generalized import generalized_protocol, is_generalized
 from stages.loading import evaluation_loader, make_dataset
 from stages.setup import Stage
 from tris.batch import Batch
 from tris.data.index import Index
 from tris.data.samples import ExpressionDataset
 from tris.data.tokens import build_tokenizer
+from tris.errors import InputError
 from tris.metrics.evaluator import (
     NumberedBatch,
     Predict,
@@ -21,17 +23,40 @@ from tris.metrics.gather import gather_rows
 from tris.metrics.summary import compute_metrics
 from tris.model_directory import PretrainedModel
 from tris.segmenters.contract import Segmenter
+from tris.training.settings import TrainingConfig
 
 LOGGED = ("mean_iou", "overall_iou", "precision_at_50", "peak_in_mask_accuracy")
+LOGGED_OF_GENERALIZED = ("generalized_mean_iou", "no_target_accuracy", "target_accuracy")
 IMAGES_PER_BATCH = 16
 
 
 def validate(stage: Stage, predict: Predict, dataset: ExpressionDataset) -> dict[str, float]:
-    """Return the validation metrics over all processes, fractions."""
+    """Return the validation metrics over all processes, fractions.
+
+    Where sentences may mean nothing, gIoU, N-acc and T-acc are among them.
+    """
     batches = share_of(stage, dataset)
     rows = gather_rows(count_predictions(predict_split(predict, batches, dataset.index)))
     metrics = compute_metrics(rows)
-    return {name: metrics[name] for name in LOGGED if name in metrics}
+    logged = {name: metrics[name] for name in LOGGED if name in metrics}
+    if is_generalized(stage.config, dataset.index):
+        metrics = compute_metrics(rows, protocol=generalized_protocol(stage.config))
+        logged |= {name: metrics[name] for name in LOGGED_OF_GENERALIZED if name in metrics}
+    return logged
+
+
+def check_selection(stage: Stage, training: TrainingConfig, index: Index) -> None:
+    """Make sure that the validation split has the metric by which weights are selected.
+
+    Raises:
+        InputError: If that is gIoU, and no sentence of the split means nothing.
+    """
+    if training.select == "generalized_mean_iou" and not is_generalized(stage.config, index):
+        raise InputError(
+            f"training.select is generalized_mean_iou, but the split {index.split!r} of "
+            f"{index.directory} has no sentence about nothing: select mean_iou, "
+            "peak_in_mask_accuracy or last."
+        )
 
 
 def batches_for(stage: Stage, index: Index, network: PretrainedModel) -> Iterator[NumberedBatch]:

@@ -36,7 +36,7 @@ def get_config() -> SegmenterExperiment[MabpConfig]:
         training=TrainingConfig(
             global_batch_size=42, epochs=30.0, learning_rate=2e-5, weight_decay=0.05,
             clip_norm=0.01, schedule="cosine", decay_from=0.625, lowest_rate=0.09,
-            precision="auto",
+            precision="auto", select="generalized_mean_iou",
         ),
     )  # fmt: skip
 

@@ -19,7 +19,11 @@ def get_config() -> SegmenterExperiment[MabpConfig]:
     """Return the published network for sentences that always have one target."""
     base = mabp_grefcoco_unc.get_config()
     decoder = dataclasses.replace(base.network.decoder, num_no_target_heads=0)
-    return dataclasses.replace(base, network=dataclasses.replace(base.network, decoder=decoder))
+    return dataclasses.replace(
+        base,
+        network=dataclasses.replace(base.network, decoder=decoder),
+        training=dataclasses.replace(base.training, select="mean_iou"),
+    )
 
 
 def get_debug_config() -> MabpConfig:

@@ -25,6 +25,7 @@ def make_settings(shared_data, tmp_path_factory, run_settings, repository):
             run, "--data", str(shared_data / "refcoco_mini"), "--data.dataset=grefcoco",
             "--tracking.tracking=none", "--data.evaluation-splits", "val",
             "--labels.label.refiner=threshold", *few,
+            "--segmenter.training.select=generalized_mean_iou",
             config=repository / "configs" / "refcoco_mini.py",
             segmenter=repository / "configs" / "segmenter" / f"{segmenter}_refcoco_mini.py",
         )  # fmt: skip
@@ -47,8 +48,10 @@ def test_train_predict_and_score(base, make_settings, zygote, segmenter, tmp_pat
     for stage in ("train_segmenter", "evaluate"):
         zygote.run(stage, settings)
     evaluated = json.loads((run / "metrics.json").read_text())["segmenter"]["gres_val"]
+    assert set(evaluated["by_type"]) == {"single", "multi", "none"}
     split = ["--index", str(run / "index"), "--split", "val"]
     model = run / f"segmenter_{segmenter}" / "model"
+    assert (model.parent / "best_generalized_mean_iou" / "config.json").is_file()
     predict(["--model", str(model), *split, "--out", str(tmp_path)])
     predictions, scores = tmp_path / "predictions.jsonl", tmp_path / "scores.json"
     facts = open_index(run / "index", "val").manifest.splits["val"]

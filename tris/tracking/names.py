@@ -80,7 +80,8 @@ def step_title(step: str) -> str:
 StepMetrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """``metrics.json``: step -> split -> metric (or ``by_type`` -> type -> metric) -> fraction."""
 
-_JSON_NAMES = {title: name for name, title in METRICS.items()}
+_TITLES = METRICS | GENERALIZED_METRICS
+_JSON_NAMES = {title: name for name, title in _TITLES.items()}
 
 
 def percent(fraction: float) -> float:
@@ -95,7 +96,7 @@ def json_metric(key: str) -> str | None:
     ('mean_iou', 'mean_iou', None)
     """
     last = key.rpartition("/")[2]
-    return last if last in METRICS else _JSON_NAMES.get(last)
+    return last if last in _TITLES else _JSON_NAMES.get(last)
 
 
 def to_json_key(key: str) -> str:
@@ -119,4 +120,4 @@ def to_panel(key: str, value: float) -> tuple[str, float]:
     if metric is None:
         return key, value
     prefix, slash, _ = key.rpartition("/")
-    return f"{prefix}{slash}{METRICS[metric]}", percent(value)
+    return f"{prefix}{slash}{_TITLES[metric]}", percent(value)

@@ -28,6 +28,9 @@ PICTURES_NAME = "index_files"
 CHART_KEYS = {
     "val/peak_in_mask_accuracy": "PointM, validation (%)",
     "val/mean_iou": "mIoU, validation (%)",
+    "val/generalized_mean_iou": "gIoU, validation (%)",
+    "val/no_target_accuracy": "N-acc, validation (%)",
+    "val/target_accuracy": "T-acc, validation (%)",
     "train/loss": "Training loss",
 }
 
@@ -164,7 +167,7 @@ def _jobs(groups: Sequence[Group]) -> list[Job]:
 
 
 def _chart_keys(logged: Sequence[Curves]) -> list[str]:
-    """PointM and mIoU first, then the loss, then what else was measured on the validation split."""
+    """Metrics first, then the loss, then what else was measured on the validation split."""
     found = dict.fromkeys(
         key
         for curves in logged

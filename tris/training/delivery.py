@@ -6,8 +6,8 @@ from pathlib import Path
 from tris.model_directory import PretrainedModel
 from tris.training.run import TrainingRun
 
-CANDIDATES = ("mean_iou", "peak_in_mask_accuracy")
-"""Kept apart: the best mask and the best peak are rarely of the same step."""
+CANDIDATES = ("mean_iou", "peak_in_mask_accuracy", "generalized_mean_iou")
+"""Kept apart: the best masks, peaks and refusals are rarely of the same step."""
 
 
 class Delivery:
@@ -28,7 +28,9 @@ class Delivery:
 
     def note(self, metrics: Mapping[str, float]) -> None:
         """Show the metrics and keep the weights that are best by one of them."""
-        shown = {"PointM": "peak_in_mask_accuracy", "mIoU": "mean_iou"}
+        shown = {
+            "PointM": "peak_in_mask_accuracy", "mIoU": "mean_iou", "gIoU": "generalized_mean_iou",
+        }  # fmt: skip
         self.run.show({name: metrics[key] for name, key in shown.items() if key in metrics})
         for metric in CANDIDATES:
             if metric in metrics and self.run.improves(metric, metrics[metric]):

@@ -6,6 +6,7 @@ from typing import Literal
 from tris.errors import InputError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Selection = Literal["last", "mean_iou", "peak_in_mask_accuracy", "generalized_mean_iou"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class TrainingConfig:
         keep_checkpoints: Older ones are removed.
         evaluate_every: Steps between evaluations on the validation split; 0 = once an epoch,
             None = never.
-        select: Which weights are delivered: the ``last``, or the best on the validation split.
+        select: Which weights are delivered: the ``last``, or the best on the validation split
+            (``generalized_mean_iou`` where that has sentences about nothing).
         log_every: Steps between logged values.
     """
 
@@ -79,7 +81,7 @@ class TrainingConfig:
     checkpoint_steps: int | None = 0
     keep_checkpoints: int = 2
     evaluate_every: int | None = 0
-    select: Literal["last", "mean_iou", "peak_in_mask_accuracy"] = "mean_iou"
+    select: Selection = "mean_iou"
     log_every: int = 20
 
     def __post_init__(self) -> None:

@@ -30,6 +30,13 @@ def test_kinds_are_counted_only_where_every_object_has_sentences():
             assert is_counting == path.stem.endswith("_gres"), path
 
 
+def test_weights_are_selected_by_giou_where_the_validation_split_has_sentences_about_nothing():
+    for path in Path("configs/segmenter").glob("[!_]*.py"):
+        selected = load(Path("configs/synthetic.py"), path, []).segmenter.training.select
+        is_generalized = path.stem.endswith("_grefcoco_unc")
+        assert (selected == "generalized_mean_iou") == is_generalized, path
+
+
 ROWS_OF_GENERALIZED = generalized.MAIN | generalized.ABLATIONS
 
 

@@ -7,19 +7,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configs import debug
-from stages import evaluate, validation
+from stages import evaluate, train_response, train_segmenter, validation
 from stages.evaluate import keep_predictions
 from stages.evaluate_labels import count_refined
+from stages.loading import make_dataset
 from stages.prepare_data import prepare
 from stages.setup import Folders, Stage
 from tris.batch import SegmenterOutput
-from tris.data.index import open_index
-from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.data.index import IndexWriter, Referent, open_index
+from tris.data.masks import empty_rle, encode_mask
+from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
+from tris.errors import InputError
 from tris.metrics.evaluator import count_predictions
 from tris.metrics.rows import column
+from tris.metrics.summary import compute_metrics
 from tris.pseudo.label import PseudoLabel
+from tris.training.settings import TrainingConfig
 
 
 class Refuser:
@@ -95,6 +101,72 @@ def test_a_split_of_a_generalized_data_set_is_predicted_once(stage, predictions,
     assert asked == ["ceiling_mabp"]
     for name, _ in jobs:
         np.testing.assert_array_equal(found[name], rows)
+
+
+@pytest.fixture
+def index_with_none(tmp_path):
+    """Two sentences about half of the photograph, then one about nothing."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "a.png")
+    half = encode_mask((np.arange(10) < 5) & np.ones((10, 10), bool))
+    with IndexWriter(tmp_path / "index", dataset="toy", images=tmp_path / "images") as writer:
+        for number in (1, 2, 3):
+            is_none = number == 3
+            writer.add("val", Referent(
+                number, 1, "a.png", 10, 10, (number,), ("red",), ("red",), is_no_target=is_none,
+                annotation_ids=() if is_none else (number,),
+                mask=empty_rle(10, 10) if is_none else half,
+            ))  # fmt: skip
+    return open_index(tmp_path / "index", "val")
+
+
+def validate(stage, index):
+    network = Refuser(stage.config.segmenter.network.input_spec)
+    tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+    dataset = make_dataset(stage, index, network.input_spec, tokenizer)
+    return validation.validate(stage, network, dataset)
+
+
+def test_validation_looks_at_refusals_where_sentences_may_mean_nothing(stage, index_with_none):
+    found = validate(stage, index_with_none)
+    assert (found["no_target_accuracy"], found["target_accuracy"]) == (1, 1)
+    assert found["generalized_mean_iou"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found["mean_iou"] == 0.5
+
+
+def test_validation_of_other_splits_is_of_masks_alone_but_hears_the_head(stage, predictions):
+    found = validate(stage, open_index(stage.folders.index, "val"))
+    assert set(found) == set(validation.LOGGED)
+    assert found["mean_iou"] == pytest.approx(
+        compute_metrics(count_predictions(predictions))["mean_iou"]
+    )
+
+
+def selecting(stage, select, **data):
+    training = TrainingConfig(select=select)
+    config = stage.config
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, **data),
+        response=dataclasses.replace(config.response, training=training),
+    )
+    return dataclasses.replace(stage, config=config), training
+
+
+def test_weights_are_selected_by_what_the_validation_split_can_say(stage, index_with_none):
+    plain = open_index(stage.folders.index, "val")
+    validation.check_selection(*selecting(stage, "mean_iou"), plain)
+    validation.check_selection(*selecting(stage, "generalized_mean_iou"), index_with_none)
+    validation.check_selection(*selecting(stage, "generalized_mean_iou", dataset="grefcoco"), plain)
+
+
+def test_what_cannot_be_computed_is_refused_before_training(stage):
+    stage, training = selecting(stage, "generalized_mean_iou")
+    message = "'val' .* has no sentence about nothing: select mean_iou"
+    with pytest.raises(InputError, match=message):
+        train_response.train(stage, stage.config, {})
+    with pytest.raises(InputError, match=message):
+        train_segmenter.train(stage, SimpleNamespace(training=training), {})
 
 
 def test_a_crf_at_test_does_not_silence_the_head(predictions):

@@ -79,6 +79,7 @@ def test_a_missing_log_has_no_curves(tmp_path):
 def test_metrics_are_percentages_on_panels_only():
     assert to_panel("val/precision_at_50", 0.25) == ("val/P@.5", 25.0)
     assert to_panel("val/PointM", 0.25) == ("val/PointM", 25.0)
+    assert to_panel("val/generalized_mean_iou", 0.25) == ("val/gIoU", 25.0)
     assert to_panel("train/learning_rate", 0.25) == ("train/learning_rate", 0.25)
 
 

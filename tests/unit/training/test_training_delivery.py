@@ -56,14 +56,16 @@ def deliver(run, metrics):
 
 
 RISE_AND_FALL = [
-    {"mean_iou": 0.1, "peak_in_mask_accuracy": 0.9},
-    {"mean_iou": 0.3, "peak_in_mask_accuracy": 0.2},
-    {"mean_iou": 0.2, "peak_in_mask_accuracy": 0.8},
+    {"mean_iou": 0.1, "peak_in_mask_accuracy": 0.9, "generalized_mean_iou": 0.2},
+    {"mean_iou": 0.3, "peak_in_mask_accuracy": 0.2, "generalized_mean_iou": 0.1},
+    {"mean_iou": 0.2, "peak_in_mask_accuracy": 0.8, "generalized_mean_iou": 0.3},
+    {"mean_iou": 0.2, "peak_in_mask_accuracy": 0.8, "generalized_mean_iou": 0.2},
 ]
 
 
 @pytest.mark.parametrize(
-    ("select", "step"), [("mean_iou", 2), ("peak_in_mask_accuracy", 1), ("last", 3)]
+    ("select", "step"),
+    [("mean_iou", 2), ("peak_in_mask_accuracy", 1), ("generalized_mean_iou", 3), ("last", 4)],
 )
 def test_the_weights_that_the_config_selects_are_delivered(tmp_path, select, step):
     run = Run(tmp_path, select=select)
