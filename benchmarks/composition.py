@@ -10,6 +10,7 @@ no sentence names they cannot know of. The CLIP is the one of a finished run.
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.composition import SentenceEmbedder, embed_split
@@ -23,6 +24,7 @@ from tris.data.synthetic_truth import find_true, list_scenes
 from tris.encoders.clip import ClipEncoder
 
 MISSED = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
+"""Settings of `CompositionConfig.clip_missed_share`."""
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a run with a trained CLIP")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--unnamed", type=float, nargs="+", default=[0.0, 0.2, 0.5])
+    parser.add_argument("--missed", type=float, nargs="+", default=MISSED, help="1 = without CLIP")
     options = parser.parse_args()
     clip = ClipEncoder.from_pretrained(options.run / "clip")
     print(f"{'unnamed':>8} {'missed':>7} {'kind':>8} {'tried':>6} {'composed':>9} {'true':>6}")
@@ -40,11 +43,13 @@ def main() -> None:
             unnamed_share=unnamed,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
-            measure(config, clip, Path(scratch), unnamed)
+            measure(config, clip, Path(scratch), options.missed)
 
 
-def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: float) -> None:
-    """Draw the data set, embed it, and count."""
+def measure(
+    config: SyntheticConfig, clip: ClipEncoder, folder: Path, settings: Sequence[float]
+) -> None:
+    """Draw the data set, embed it, and count under every setting of CLIP."""
     write_synthetic(config, folder / "data")
     prepare_refer(
         dataset="refcoco", source=folder / "data", images=folder / "data" / "images",
@@ -52,17 +57,17 @@ def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: f
     )  # fmt: skip
     index = open_index(folder / "index", "train")
     features, scenes = ClipFeatures(**embed_split(index, clip)), list_scenes(config, "train")
-    for missed in MISSED:
+    for missed in settings:
         evidence = None
         if missed < 1:
             embed = SentenceEmbedder(clip)
             evidence = ClipEvidence(features, missed_share=missed, embed=embed)
         for kind, swapped in (("foreign", 0.0), ("swapped", 1.0)):
-            settings = CompositionConfig(
+            absent = CompositionConfig(
                 single_share=0.0, multi_share=0.0, none_share=1.0, swapped_share=swapped
             )
             overlaps = LabelOverlaps(index, "truth")
-            composer = Composer(index, settings, seed=0, overlaps=overlaps, clip=evidence)
+            composer = Composer(index, absent, seed=0, overlaps=overlaps, clip=evidence)
             counts: Counter[str] = Counter()
             for number in range(index.num_expressions):
                 item = composer(Item(number))
@@ -75,7 +80,7 @@ def measure(config: SyntheticConfig, clip: ClipEncoder, folder: Path, unnamed: f
                     counts["true"] += bool(find_true(item.sentence, objects))
             rate = counts["true"] / max(counts["composed"], 1)
             print(
-                f"{unnamed:8.2f} {missed:7.2f} {kind:>8} {index.num_expressions:6} "
+                f"{config.unnamed_share:8.2f} {missed:7.2f} {kind:>8} {index.num_expressions:6} "
                 f"{counts['composed']:9} {100 * rate:5.1f}%",
                 flush=True,
             )
