@@ -21,10 +21,16 @@ class Delivery:
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether the step that was just done is to be validated."""
+        """Whether the step that was just done is to be validated.
+
+        Not at the end where the last weights are delivered anyway: `stages/evaluate.py` scores
+        them.
+        """
         if self._every is None or not self.run.has_stepped:
             return False
-        return self.run.step % self._every == 0 or self.run.is_done
+        if self.run.is_done:
+            return self.run.config.select != "last"
+        return self.run.step % self._every == 0
 
     def note(self, metrics: Mapping[str, float]) -> None:
         """Show the metrics and keep the weights that are best by one of them."""

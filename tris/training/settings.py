@@ -49,7 +49,7 @@ class TrainingConfig:
         checkpoint_steps: Save after every so many steps, too; 0 = once an epoch, None = never.
         keep_checkpoints: Older ones are removed.
         evaluate_every: Steps between evaluations on the validation split; 0 = once an epoch,
-            None = never.
+            None = never. There is one at the end, too, unless ``select`` is ``last``.
         select: Which weights are delivered: the ``last``, or the best on the validation split
             (``generalized_mean_iou`` where that has sentences about nothing).
         log_every: Steps between logged values.

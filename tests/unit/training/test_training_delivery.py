@@ -55,6 +55,16 @@ def deliver(run, metrics):
     delivery.finish()
 
 
+def evaluated_steps(run, *, last=7):
+    delivery = Delivery(run)
+    found = []
+    for run.step in range(1, last + 1):
+        run.is_done = run.step == last
+        if delivery.is_evaluation_due:
+            found.append(run.step)
+    return found
+
+
 RISE_AND_FALL = [
     {"mean_iou": 0.1, "peak_in_mask_accuracy": 0.9, "generalized_mean_iou": 0.2},
     {"mean_iou": 0.3, "peak_in_mask_accuracy": 0.2, "generalized_mean_iou": 0.1},
@@ -93,14 +103,12 @@ def test_only_the_main_process_writes(tmp_path):
 def test_evaluations_are_due_every_epoch_or_every_so_many_steps_and_at_the_end(
     tmp_path, every, due
 ):
-    run = Run(tmp_path, evaluate_every=every)
-    delivery = Delivery(run)
-    found = []
-    for run.step in range(1, 8):
-        run.is_done = run.step == 7
-        if delivery.is_evaluation_due:
-            found.append(run.step)
-    assert found == due
+    assert evaluated_steps(Run(tmp_path, evaluate_every=every)) == due
+
+
+@pytest.mark.parametrize(("every", "due"), [(0, [3, 6]), (2, [2, 4, 6]), (7, []), (None, [])])
+def test_last_weights_that_are_delivered_anyway_are_not_evaluated(tmp_path, every, due):
+    assert evaluated_steps(Run(tmp_path, evaluate_every=every, select="last")) == due
 
 
 def test_no_evaluation_is_due_within_an_accumulated_step(tmp_path):
