@@ -20,7 +20,13 @@ from tris.config import to_json
 from tris.data.index import Index, expression_types, open_index
 from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
-from tris.metrics.evaluator import Prediction, count_predictions, predict_split, to_line
+from tris.metrics.evaluator import (
+    Prediction,
+    count_predictions,
+    count_shared,
+    predict_split,
+    to_line,
+)
 from tris.metrics.gather import gather_rows
 from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
@@ -107,7 +113,7 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
             process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
         )
-        yield f"baseline_{baseline}", gather_rows(count_predictions(maps))
+        yield f"baseline_{baseline}", gather_rows(count_shared(maps))
     network = load_response(stage)
     seen = batches_for(stage, index, network)
     maps = gallery.responses(predict_split(functools.partial(respond, network), seen, index))

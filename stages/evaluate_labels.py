@@ -14,11 +14,11 @@ from tris.config import ExperimentConfig
 from tris.data.index import Index, Referent
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
-from tris.metrics.evaluator import NumberedBatch, Prediction, count_predictions
+from tris.metrics.evaluator import NumberedBatch, Prediction, count_predictions, count_shared
 from tris.metrics.gather import gather_rows
 from tris.metrics.point import find_peak
 from tris.metrics.refinement import refine_predictions
-from tris.metrics.rows import merge_rows
+from tris.metrics.rows import merge_rows, repeat_row
 from tris.pseudo.label import PseudoLabel
 from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.selection import ChosenMap, ImageMaps, choose_maps
@@ -50,7 +50,7 @@ def evaluate_labels(
     with LabelPool(labels.label, count_workers(labels.num_workers)) as pool:
         for chosen, found in pool.refine_images(_tasks(images, index)):
             for place, each in enumerate(chosen):
-                map_rows.append(count_predictions(credit_all(each)))
+                map_rows.append(count_shared([credit(each)]))
                 label_rows.append(count_label(each.referent, found[place]))
                 gallery.label(each.referent, found[place])
     name = "prms" if labels.selection.method == "prms" else "merged"
@@ -63,33 +63,30 @@ def _tasks(images: Iterable[ImageMaps], index: Index) -> Iterator[ImageTask]:
         yield to_task(image, image.contests, index)
 
 
-def credit_all(chosen: ChosenMap) -> Iterable[Prediction]:
-    """Return the chosen map as the prediction of each of the referent's sentences."""
+def credit(chosen: ChosenMap) -> Prediction:
+    """Return the chosen map as the prediction that the referent's sentences share."""
     referent, logits = chosen.referent, torch.from_numpy(chosen.response_logits)
     size = (referent.height, referent.width)
     rectified = logits.relu()[None]
     response = to_original(rectified, size, (logits.shape[0], logits.shape[1]))[0].numpy()
-    return [Prediction(referent, position, response) for position in range(len(referent.sentences))]
+    return Prediction(referent, 0, response)
 
 
 def count_label(referent: Referent, label: PseudoLabel) -> Rows:
     """Return one row per sentence; ignored pixels are no foreground."""
     mask = None if label.label is None else (label.label == 1).astype(np.uint8)
-    rows = [
-        count_row(
-            mask,
-            referent.mask,
-            expression_id=expression_id,
-            referent_id=referent.referent_id,
-            size=(referent.height, referent.width),
-            is_no_target=referent.is_no_target,
-            predicted_no_target=False,
-            boxes=referent.boxes,
-            with_generated_boxes=False,
-        )
-        for expression_id in referent.expression_ids
-    ]
-    return np.stack(rows)
+    row = count_row(
+        mask,
+        referent.mask,
+        expression_id=referent.expression_ids[0],
+        referent_id=referent.referent_id,
+        size=(referent.height, referent.width),
+        is_no_target=referent.is_no_target,
+        predicted_no_target=False,
+        boxes=referent.boxes,
+        with_generated_boxes=False,
+    )
+    return repeat_row(row, referent.expression_ids)
 
 
 def score_with_crf(

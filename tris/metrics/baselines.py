@@ -21,7 +21,7 @@ CENTRE_AREA = 0.25
 def predict_baseline(
     name: Baseline, index: Index, *, process_index: int = 0, num_processes: int = 1
 ) -> Iterator[Prediction]:
-    """Yield a baseline's map for every expression of this process's referents."""
+    """Yield a baseline's map for each of this process's referents; its sentences share it."""
     for row in range(process_index, len(index), num_processes):
         referent = index[row]
         size = (referent.height, referent.width)
@@ -31,8 +31,7 @@ def predict_baseline(
             response = find_salient(np.asarray(photograph, dtype=np.uint8))
         else:
             response = _centred(size) if name == "centre_disc" else _centred(size) + 1
-        for position in range(len(referent.sentences)):
-            yield Prediction(referent, position, response)
+        yield Prediction(referent, 0, response)
 
 
 def find_salient(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:

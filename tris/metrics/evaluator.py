@@ -16,7 +16,7 @@ from tris.metrics.counts import count_row
 from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
 from tris.metrics.protocols import STANDARD, ScoringProtocol
-from tris.metrics.rows import NUM_COLUMNS
+from tris.metrics.rows import NUM_COLUMNS, repeat_row
 from tris.metrics.saliency import encode_saliency, to_grey
 
 NumberedBatch = tuple[list[int], Batch]
@@ -55,16 +55,17 @@ def predict_split(
         if isinstance(output, Tensor):
             output = SegmenterOutput(output, None, {})
         maps, absent = output.mask_logits.float().cpu(), output.no_target_logit
-        for row, number in enumerate(numbers):
+        places = [index.expression_row(number) for number in numbers]
+        referents = {row: index[row] for row, _ in places}
+        for row, (referent_row, position) in enumerate(places):
             image = int(batch.image_index[row])
             height, width = batch.original_size[image].tolist()
             content_height, content_width = batch.content_size[image].tolist()
             response = to_original(
                 maps[row : row + 1], (height, width), (content_height, content_width)
             )
-            referent_row, position = index.expression_row(number)
             no_target = absent is not None and bool(absent[row] > 0)
-            yield Prediction(index[referent_row], position, response[0].numpy(), no_target)
+            yield Prediction(referents[referent_row], position, response[0].numpy(), no_target)
 
 
 def count_predictions(
@@ -95,6 +96,15 @@ def count_predictions(
         for prediction in predictions
     ]
     return np.stack(rows) if rows else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
+
+
+def count_shared(predictions: Iterable[Prediction]) -> Int64[np.ndarray, "expr columns"]:
+    """Return one row per sentence of each prediction's referent: all are credited with its map."""
+    parts = [
+        repeat_row(count_predictions([each])[0], each.referent.expression_ids)
+        for each in predictions
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, NUM_COLUMNS), dtype=np.int64)
 
 
 def saliency_map(prediction: Prediction) -> UInt8[np.ndarray, "height width"]:

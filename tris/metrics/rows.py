@@ -75,6 +75,16 @@ def column(rows: Int64[np.ndarray, "expr columns"], name: str) -> Int64[np.ndarr
     return np.asarray(rows[:, Counts._fields.index(name)])
 
 
+def repeat_row(
+    row: Int64[np.ndarray, "columns"], expression_ids: Sequence[int]
+) -> Int64[np.ndarray, "expr columns"]:
+    """Return a row once per sentence: what they share was counted once."""
+    rows = np.tile(row, (len(expression_ids), 1))
+    for name in ("expression_id", "sequence_id"):
+        rows[:, Counts._fields.index(name)] = expression_ids
+    return rows
+
+
 def merge_rows(
     parts: Sequence[Int64[np.ndarray, "_ columns"] | Float64[np.ndarray, "_ columns"]],
 ) -> Int64[np.ndarray, "expr columns"] | Float64[np.ndarray, "expr columns"]:

@@ -12,19 +12,21 @@ from PIL import Image
 from configs import debug
 from stages import evaluate, train_response, train_segmenter, validation
 from stages.evaluate import keep_predictions
-from stages.evaluate_labels import count_refined
+from stages.evaluate_labels import count_label, count_refined, credit
 from stages.loading import make_dataset
 from stages.prepare_data import prepare
 from stages.setup import Folders, Stage
 from tris.batch import SegmenterOutput
 from tris.data.index import IndexWriter, Referent, open_index
-from tris.data.masks import empty_rle, encode_mask
+from tris.data.masks import decode_mask, empty_rle, encode_mask
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
-from tris.metrics.evaluator import count_predictions
+from tris.metrics.baselines import BASELINES, predict_baseline
+from tris.metrics.evaluator import count_predictions, count_shared
 from tris.metrics.rows import column
 from tris.metrics.summary import compute_metrics
 from tris.pseudo.label import PseudoLabel
+from tris.pseudo.selection import ChosenMap
 from tris.training.settings import TrainingConfig
 
 
@@ -173,3 +175,49 @@ def test_a_crf_at_test_does_not_silence_the_head(predictions):
     refused = predictions[-1]
     label = PseudoLabel(np.ones(refused.response.shape, np.uint8), "whole")
     assert column(count_refined(refused, label), "predicted_no_target").tolist() == [1]
+
+
+@pytest.fixture(scope="module")
+def referent(stage):
+    return open_index(stage.folders.index, "val")[0]
+
+
+def every_sentence(referent):
+    return list(referent.expression_ids)
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_label_counts_for_every_sentence_and_ignored_pixels_are_no_foreground(referent, value):
+    label = np.full((referent.height, referent.width), value, np.uint8)
+    rows = count_label(referent, PseudoLabel(label, "sound"))
+    assert column(rows, "expression_id").tolist() == every_sentence(referent)
+    assert column(rows, "sequence_id").tolist() == every_sentence(referent)
+    assert set(column(rows, "prediction_area")) == {label.size if value == 1 else 0}
+    assert set(column(rows, "target_area")) == {int(decode_mask(referent.mask).sum())}
+
+
+def test_a_label_that_was_dropped_found_nothing(referent):
+    rows = count_label(referent, PseudoLabel(None, "empty"))
+    assert column(rows, "expression_id").tolist() == every_sentence(referent)
+    assert set(column(rows, "prediction_area")) == {0}
+
+
+def test_a_chosen_map_is_credited_to_every_sentence(referent):
+    logits = np.full((6, 5), -1.0, np.float32)
+    logits[2, 3] = 2.0
+    rows = count_shared([credit(ChosenMap(referent, 1, 0.5, logits))])
+    assert column(rows, "expression_id").tolist() == every_sentence(referent)
+    assert len(set(column(rows, "prediction_area"))) == 1
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_is_scored_on_every_sentence_whatever_the_number_of_processes(stage, name):
+    index = open_index(stage.folders.index, "val")
+    rows = count_shared(predict_baseline(name, index))
+    expected = [each for referent in index for each in referent.expression_ids]
+    assert column(rows, "expression_id").tolist() == expected
+    halves = [
+        count_shared(predict_baseline(name, index, process_index=part, num_processes=2))
+        for part in (0, 1)
+    ]
+    assert sorted(map(tuple, np.concatenate(halves))) == sorted(map(tuple, rows))
