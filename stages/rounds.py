@@ -17,7 +17,7 @@ from stages.setup import Stage, ceiling_job, segmenter_job
 from tris.config import to_json
 from tris.errors import InputError
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
-from tris.pseudo.store import open_label_store
+from tris.pseudo.store import read_store_manifest
 from tris.training.checkpoint import CHECKPOINTS, CheckpointStore, read_progress
 from tris.training.fingerprint import check_same, read_finished
 from tris.training.settings import TrainingConfig
@@ -125,7 +125,7 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
     """
     config = stage.config
     stage1 = stage.folders.model("response") / "model.safetensors"
-    labels = None if is_ceiling(stage) else open_label_store(this.labels).manifest
+    labels = None if is_ceiling(stage) else read_store_manifest(this.labels)
     settings = {
         "seed": config.seed,
         "data": config.data,

@@ -92,12 +92,7 @@ def open_label_store(directory: Path, *, expected: LabelSettings | None = None) 
         InputError: If there is no store, it is not finished or is damaged, or it is stale: the
             message names every setting that differs.
     """
-    settings_path, manifest_path = directory / SETTINGS_NAME, directory / MANIFEST_NAME
-    if not settings_path.is_file() and not manifest_path.is_file():
-        raise InputError(f"There is no label store at {directory}; make the labels first.")
-    if not manifest_path.is_file():
-        raise InputError(f"The labels in {directory} are not finished; make them again to resume.")
-    manifest = read_manifest(manifest_path)
+    manifest = read_store_manifest(directory)
     if expected is not None:
         refuse_stale(directory, manifest.settings, expected)
     store = LabelStore(directory, manifest)
@@ -107,6 +102,20 @@ def open_label_store(directory: Path, *, expected: LabelSettings | None = None) 
             f"{manifest.num_records}; delete the folder and make the labels again."
         )
     return store
+
+
+def read_store_manifest(directory: Path) -> Manifest:
+    """Return the manifest of a finished store, whose records are not read.
+
+    Raises:
+        InputError: If there is no store, or it is not finished.
+    """
+    settings_path, manifest_path = directory / SETTINGS_NAME, directory / MANIFEST_NAME
+    if not settings_path.is_file() and not manifest_path.is_file():
+        raise InputError(f"There is no label store at {directory}; make the labels first.")
+    if not manifest_path.is_file():
+        raise InputError(f"The labels in {directory} are not finished; make them again to resume.")
+    return read_manifest(manifest_path)
 
 
 def is_label_store_finished(directory: Path, wanted: LabelSettings) -> bool:

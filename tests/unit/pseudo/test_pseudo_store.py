@@ -253,6 +253,32 @@ def test_a_damaged_line_is_refused_with_its_place(tmp_path):
         write(tmp_path, KEYS)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"dataset": 3}, "dataset is 3"),
+        ({"ref_id": "1"}, "ref_id is '1'"),
+        ({"expression_id": None}, "expression_id is None"),
+        ({"score": "high"}, "score is 'high'"),
+        ({"degeneracy": "odd"}, "degeneracy is 'odd'"),
+        ({"degeneracy": ["sound"]}, r"degeneracy is \['sound'\]"),
+        ({"label": [1]}, r"label is \[1\]"),
+        ({"ignore": "x"}, "ignore is 'x'"),
+        ({"colour": "red"}, "a record has dataset, ref_id"),
+    ],
+)
+def test_a_line_with_a_foreign_value_is_refused_in_one_sentence(changes, problem):
+    fields = json.loads(encode_line(record_of(KEYS[0]))) | changes
+    with pytest.raises(InputError, match=rf"here holds a damaged record .*{problem}.*labels again"):
+        decode_line(json.dumps(fields).encode(), source="here")
+
+
+@pytest.mark.parametrize("line", [b"[]", b"3", b"{", b"\xff", b'{"dataset": "toy"}'])
+def test_a_line_that_is_no_record_is_refused(line):
+    with pytest.raises(InputError, match="here holds a damaged record"):
+        decode_line(line, source="here")
+
+
 def test_shards_without_settings_are_refused(tmp_path):
     (tmp_path / "shard-00000-of-00001.jsonl").write_bytes(encode_line(record_of(KEYS[0])))
     with pytest.raises(InputError, match="without settings"):
