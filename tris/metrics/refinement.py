@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import numpy as np
 
 from tris.data.images import read_photograph
 from tris.data.index import Index
 from tris.metrics.evaluator import Prediction
+from tris.pseudo.contest import Contest
 from tris.pseudo.label import LabelConfig, PseudoLabel
-from tris.pseudo.pool import LabelPool, LabelTask
+from tris.pseudo.pool import ImageTask, LabelPool
 
 
 def refine_predictions(
@@ -17,7 +19,8 @@ def refine_predictions(
 ) -> Iterator[tuple[Prediction, PseudoLabel]]:
     """Yield each prediction with its refined mask, in order; the prediction stays as it is.
 
-    Each sentence's mask has a CRF of its own, for a sentence of a test stands alone.
+    Each sentence's mask is inferred by itself, for a sentence of a test stands alone; those of one
+    image share the kernels.
 
     Args:
         predictions: Maps in original pixels; those of one image come one after the other.
@@ -27,14 +30,15 @@ def refine_predictions(
     """
     rule = dataclasses.replace(config, degenerate="keep", competition="none")
     with LabelPool(rule, num_workers) as pool:
-        yield from pool.refine(_make_tasks(predictions, index))
+        for group, labels in pool.refine_images(_make_tasks(predictions, index)):
+            for place, each in enumerate(group):
+                yield each, labels[place]
 
 
-def _make_tasks(predictions: Iterable[Prediction], index: Index) -> Iterator[LabelTask]:
-    path, photograph = None, np.zeros((0, 0, 3), np.uint8)
-    for each in predictions:
-        if index.image_path(each.referent) != path:
-            path = index.image_path(each.referent)
-            opened = read_photograph(path, is_turned=each.referent.is_turned)
-            photograph = np.array(opened, np.uint8)
-        yield LabelTask(each, each.response, photograph)
+def _make_tasks(predictions: Iterable[Prediction], index: Index) -> Iterator[ImageTask]:
+    for path, of_image in groupby(predictions, lambda each: index.image_path(each.referent)):
+        group = list(of_image)
+        photograph = read_photograph(path, is_turned=group[0].referent.is_turned)
+        maps = np.stack([each.response for each in group])
+        alone = tuple(Contest(((place,),), num_labelled=1) for place in range(len(group)))
+        yield ImageTask(group, maps, np.array(photograph, np.uint8), alone)

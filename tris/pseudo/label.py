@@ -6,6 +6,7 @@ fast and small.
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import cv2
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from tris.errors import InputError
 from tris.pseudo.contest import EMBEDDED_COMPETITION, CompetitionConfig
-from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, refine_with_crf
+from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, DenseCrf
 
 IGNORE = 255
 """`tris.batch.IGNORE_INDEX`, which cannot be imported without torch; a test compares them."""
@@ -176,15 +177,54 @@ def make_label(
     Source:
         TRIS (arXiv 2308.14575) section 3.4; IRNet (arXiv 1904.05044) for the confident rule.
     """
-    if not np.isfinite(response_logits).all():
-        raise InputError("A response map holds values that are not finite; check the network.")
-    is_foreground = _split(response_logits, image, config, config.foreground_threshold)
-    if config.rule == "binary":
-        return is_foreground.astype(np.uint8)
-    may_be_foreground = _split(response_logits, image, config, config.background_threshold)
-    label = np.where(may_be_foreground, np.uint8(IGNORE), np.uint8(0))
-    label[is_foreground] = 1
-    return label
+    return Labeller(image, config).make_label(response_logits)
+
+
+class Labeller:
+    """`make_label` for any number of maps of one photograph, whose CRF is built once.
+
+    Args:
+        image: The photograph, RGB, original pixels.
+        config: Normalisation, refiner and rule.
+    """
+
+    def __init__(self, image: UInt8[np.ndarray, "height width 3"], config: LabelConfig) -> None:
+        height, width = image.shape[:2]
+        self._image, self._config = image, config
+        self._size = (height, width)
+        self._working_size = working_size(height, width, config.working_size)
+
+    def make_label(
+        self, response_logits: Float[np.ndarray, "h w"]
+    ) -> UInt8[np.ndarray, "height width"]:
+        """Return 0, 1 or 255 per pixel of the photograph.
+
+        Raises:
+            InputError: If the map holds a value that is not finite.
+        """
+        if not np.isfinite(response_logits).all():
+            raise InputError("A response map holds values that are not finite; check the network.")
+        config = self._config
+        is_foreground = self._split(response_logits, config.foreground_threshold)
+        if config.rule == "binary":
+            return is_foreground.astype(np.uint8)
+        may_be_foreground = self._split(response_logits, config.background_threshold)
+        label = np.where(may_be_foreground, np.uint8(IGNORE), np.uint8(0))
+        label[is_foreground] = 1
+        return label
+
+    def _split(self, response_logits: Float[np.ndarray, "h w"], threshold: float) -> np.ndarray:
+        normalisation = self._config.normalisation
+        if self._config.refiner == "threshold":
+            logits = resize_map(response_logits, self._size)
+            return normalise_map(logits, normalisation) > threshold
+        probability = normalise_map(resize_map(response_logits, self._working_size), normalisation)
+        return resize_map(self._crf.refine(probability, threshold=threshold), self._size) > 0.5
+
+    @cached_property
+    def _crf(self) -> DenseCrf:
+        image = resize_image(self._image, self._working_size)
+        return DenseCrf(image, self._config.crf, num_classes=2)
 
 
 def normalise_map(
@@ -206,23 +246,6 @@ def find_degeneracy(label: UInt8[np.ndarray, "height width"], config: LabelConfi
     if area <= config.smallest_area:
         return "empty"
     return "whole" if area >= config.largest_area else "sound"
-
-
-def _split(
-    response_logits: Float[np.ndarray, "h w"],
-    image: UInt8[np.ndarray, "height width 3"],
-    config: LabelConfig,
-    threshold: float,
-) -> np.ndarray:
-    height, width = image.shape[:2]
-    if config.refiner == "threshold":
-        logits = resize_map(response_logits, (height, width))
-        return normalise_map(logits, config.normalisation) > threshold
-    size = working_size(height, width, config.working_size)
-    probability = normalise_map(resize_map(response_logits, size), config.normalisation)
-    small = resize_image(image, size)
-    refined = refine_with_crf(probability, small, replace(config.crf, threshold=threshold))
-    return resize_map(refined, (height, width)) > 0.5
 
 
 def working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:

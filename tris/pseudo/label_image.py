@@ -15,9 +15,9 @@ from tris.pseudo.crf import foreground_probability, infer_dense_crf
 from tris.pseudo.label import (
     IGNORE,
     LabelConfig,
+    Labeller,
     PseudoLabel,
     judge_label,
-    make_label,
     normalise_map,
     resize_image,
     resize_map,
@@ -56,11 +56,12 @@ def label_image(
     """
     if not np.isfinite(response_logits).all():
         raise InputError("A response map holds values that are not finite; check the network.")
+    alone = Labeller(image, config)
     claims: Claims = {}
     for contest in contests:
         maps = np.stack([_merge(response_logits, members) for members in contest.classes])
         if len(contest.classes) == 1:
-            found = [make_label(maps[0], image, config)]
+            found = [alone.make_label(maps[0])]
         else:
             found = _compete(maps, image, contest.num_labelled, config)
         claims |= zip(contest.classes[: contest.num_labelled], found, strict=True)

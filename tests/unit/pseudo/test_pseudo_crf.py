@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from tris.errors import InputError
-from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, infer_dense_crf, refine_with_crf
+from tris.pseudo.crf import (
+    PUBLISHED_CRF,
+    CrfConfig,
+    DenseCrf,
+    infer_dense_crf,
+    refine_with_crf,
+)
 
 UNARY_ONLY = CrfConfig(gaussian_compat=0.0, bilateral_compat=0.0)
 
@@ -103,6 +109,18 @@ def test_three_classes_share_every_pixel():
     probability = infer_dense_crf(energy, two_coloured_image(5, 4), CrfConfig())
     np.testing.assert_allclose(probability.sum(0), 1, atol=1e-5)
     assert (probability[:, :, 2:].argmax(0) == 2).all()
+
+
+@pytest.mark.parametrize("config", [CrfConfig(), PUBLISHED_CRF])
+def test_maps_of_one_photograph_share_kernels_and_not_results(config):
+    image, maps = two_coloured_image(), [leaking_map(), leaking_map()[:, ::-1], leaking_map() ** 3]
+    shared = DenseCrf(image, config, num_classes=2)
+    for threshold in (0.42, 0.2):
+        rule = replace(config, threshold=threshold)
+        for each in maps:
+            np.testing.assert_array_equal(
+                shared.refine(each, threshold=threshold), refine_with_crf(each, image, rule)
+            )
 
 
 def test_published_parameters_are_those_of_irnet():

@@ -17,15 +17,22 @@ from stages.loading import make_dataset
 from stages.prepare_data import prepare
 from stages.setup import Folders, Stage
 from tris.batch import SegmenterOutput
+from tris.data.images import read_photograph
 from tris.data.index import IndexWriter, Referent, open_index
 from tris.data.masks import decode_mask, empty_rle, encode_mask
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
 from tris.metrics.baselines import BASELINES, predict_baseline
-from tris.metrics.evaluator import count_predictions, count_shared
+from tris.metrics.evaluator import Prediction, count_predictions, count_shared
+from tris.metrics.refinement import refine_predictions
 from tris.metrics.rows import column
 from tris.metrics.summary import compute_metrics
-from tris.pseudo.label import PseudoLabel
+from tris.pseudo.label import (
+    EMBEDDED_LABELS,
+    EMBEDDED_SEGMENTER_LABELS,
+    PseudoLabel,
+    label_referent,
+)
 from tris.pseudo.selection import ChosenMap
 from tris.training.settings import TrainingConfig
 
@@ -208,6 +215,24 @@ def test_a_chosen_map_is_credited_to_every_sentence(referent):
     rows = count_shared([credit(ChosenMap(referent, 1, 0.5, logits))])
     assert column(rows, "expression_id").tolist() == every_sentence(referent)
     assert len(set(column(rows, "prediction_area"))) == 1
+
+
+def test_a_crf_at_test_answers_each_sentence_alone_in_order(stage):
+    index = open_index(stage.folders.index, "test")
+    generator = np.random.default_rng(0)
+    predictions = [
+        Prediction(each, position, generator.normal(size=(each.height, each.width)))
+        for each in (*index, index[0])
+        for position in range(len(each.sentences))
+    ]
+    refined = list(refine_predictions(predictions, index, EMBEDDED_SEGMENTER_LABELS, num_workers=0))
+    assert [each for each, _ in refined] == predictions
+    rule = dataclasses.replace(EMBEDDED_LABELS, degenerate="keep")
+    for each, label in refined:
+        photograph = np.asarray(read_photograph(index.image_path(each.referent)))
+        expected = label_referent(each.response, photograph, rule)
+        np.testing.assert_array_equal(label.label, expected.label)
+        assert label.degeneracy == expected.degeneracy
 
 
 @pytest.mark.parametrize("name", BASELINES)
