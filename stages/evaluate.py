@@ -125,7 +125,7 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
         if name == "segmenter":
             maps = keep_predictions(stage, gallery.masks(maps), index)
         if name == "segmenter" and stage.config.evaluation.crf:
-            plain, refined = score_with_crf(stage.config, maps, index)
+            plain, refined = score_with_crf(stage, maps, index)
             yield name, gather_rows(plain)
             yield "segmenter_crf", gather_rows(refined)
         else:

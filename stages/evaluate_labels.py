@@ -1,16 +1,14 @@
 """The rows that go through the label workers: merged maps, labels, and masks after a CRF."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from stages.gallery import Gallery
-from stages.labelling import count_workers, to_task
+from stages.labelling import count_workers, one_thread, to_task
 from stages.setup import Stage, load_judge, with_own_clip
-from tris.config import ExperimentConfig
 from tris.data.index import Index, Referent
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
@@ -47,7 +45,7 @@ def evaluate_labels(
     )
     map_rows: list[Rows] = []
     label_rows: list[Rows] = []
-    with LabelPool(labels.label, count_workers(labels.num_workers)) as pool:
+    with LabelPool(labels.label, count_workers(labels.num_workers)) as pool, one_thread(stage):
         for chosen, found in pool.refine_images(_tasks(images, index)):
             for place, each in enumerate(chosen):
                 map_rows.append(count_shared([credit(each)]))
@@ -90,7 +88,7 @@ def count_label(referent: Referent, label: PseudoLabel) -> Rows:
 
 
 def score_with_crf(
-    config: ExperimentConfig[Any], predictions: Iterable[Prediction], index: Index
+    stage: Stage, predictions: Iterable[Prediction], index: Index
 ) -> tuple[Rows, Rows]:
     """Return the rows of a segmenter's masks as they are, and after a dense CRF.
 
@@ -98,11 +96,12 @@ def score_with_crf(
     """
     plain: list[Rows] = []
     refined: list[Rows] = []
-    workers = count_workers(config.labels.num_workers)
-    rule = config.evaluation.refinement
-    for each, label in refine_predictions(predictions, index, rule, num_workers=workers):
-        plain.append(count_predictions([each]))
-        refined.append(count_refined(each, label))
+    workers = count_workers(stage.config.labels.num_workers)
+    rule = stage.config.evaluation.refinement
+    with one_thread(stage):
+        for each, label in refine_predictions(predictions, index, rule, num_workers=workers):
+            plain.append(count_predictions([each]))
+            refined.append(count_refined(each, label))
     return merge_rows(plain), merge_rows(refined)
 
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from configs import debug
-from stages import evaluate, train_response, train_segmenter, validation
+from stages import evaluate, evaluate_labels, train_response, train_segmenter, validation
 from stages.evaluate import keep_predictions
-from stages.evaluate_labels import count_label, count_refined, credit
+from stages.evaluate_labels import count_label, count_refined, credit, score_with_crf
 from stages.loading import make_dataset
 from stages.prepare_data import prepare
 from stages.setup import Folders, Stage
@@ -215,6 +215,23 @@ def test_a_chosen_map_is_credited_to_every_sentence(referent):
     rows = count_shared([credit(ChosenMap(referent, 1, 0.5, logits))])
     assert column(rows, "expression_id").tolist() == every_sentence(referent)
     assert len(set(column(rows, "prediction_area"))) == 1
+
+
+def test_beside_crf_workers_the_network_takes_one_thread(stage, predictions, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+
+    def watched():
+        for each in predictions:
+            seen.append(torch.get_num_threads())
+            yield each
+
+    torch.set_num_threads(2)
+    monkeypatch.setattr(evaluate_labels, "count_workers", lambda wanted: 0)
+    plain, refined = score_with_crf(stage, watched(), open_index(stage.folders.index, "val"))
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (set(seen), after) == ({1}, 2)
+    assert len(plain) == len(refined) == len(predictions)
 
 
 def test_a_crf_at_test_answers_each_sentence_alone_in_order(stage):
