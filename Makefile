@@ -2,7 +2,7 @@
 CONFIG    ?= synthetic
 SEGMENTER ?= tris
 RUN       ?= runs/$(CONFIG)
-NPROC     ?= 1
+NPROC     ?=
 DATA      ?=
 ROUNDS    ?=
 ARGS      ?=
@@ -18,7 +18,9 @@ BIN      := .venv/bin
 SETTINGS := --config configs/$(CONFIG).py --segmenter configs/segmenter/$(SEGMENTER)_$(CONFIG).py \
             --run $(RUN) $(if $(DATA),--data $(DATA)) \
             $(if $(ROUNDS),--segmenter.rounds=$(ROUNDS)) $(ARGS)
-LAUNCH   := $(BIN)/python -m stages.launch --nproc $(NPROC)
+LAUNCH   := $(BIN)/python -m stages.launch --nproc $(or $(NPROC),1)
+# Labels and scores are the same whatever the number of processes; weights are not.
+PER_CORE := $(BIN)/python -m stages.launch $(if $(NPROC),--nproc $(NPROC),--per-core)
 
 .PHONY: stage1 stage2 ceiling evaluate report demo test test-fast check golden bench clean help
 
@@ -30,18 +32,19 @@ stage1: .venv/installed  ## prepare the data, train the response maps (and, for 
 	@$(LAUNCH) stages/train_response.py $(SETTINGS)
 
 stage2: .venv/installed  ## make the labels if they are missing or stale, train a segmenter, ROUNDS times, evaluate
-	@$(LAUNCH) stages/make_pseudo_labels.py --replace $(SETTINGS)
+	@$(PER_CORE) stages/make_pseudo_labels.py --replace $(SETTINGS)
 	@$(LAUNCH) stages/train_segmenter.py $(SETTINGS)
+	@$(PER_CORE) stages/relabel.py --replace $(SETTINGS)
 	@$(LAUNCH) stages/self_train.py --replace $(SETTINGS)
-	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+	@$(PER_CORE) stages/evaluate.py $(SETTINGS)
 
 ceiling: .venv/installed  ## train the same segmenter on annotated masks, for comparison
 	@$(LAUNCH) stages/train_segmenter.py --ceiling $(SETTINGS)
 	@$(LAUNCH) stages/self_train.py --ceiling $(SETTINGS)
-	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+	@$(PER_CORE) stages/evaluate.py $(SETTINGS)
 
 evaluate: .venv/installed  ## score every step of a run
-	@$(LAUNCH) stages/evaluate.py $(SETTINGS)
+	@$(PER_CORE) stages/evaluate.py $(SETTINGS)
 
 report: .venv/installed  ## RUN/report/index.html: curves, table, gallery
 	@$(BIN)/tris report $(RUN) --out $(RUN)/report

@@ -30,7 +30,7 @@ from tris.metrics.evaluator import (
 from tris.metrics.gather import gather_rows
 from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
-from tris.tracking.panels import save_gallery
+from tris.tracking.panels import GalleryItem, save_gallery
 from tris.tracking.tables import final_table, generalized_table
 from tris.tracking.wandb_run import Tracker
 
@@ -66,9 +66,11 @@ def main() -> None:
             results.setdefault(name, {})[split] = summarise(
                 rows, expression_types(index), names=REPORTED
             )
-        if stage.is_main and split == stage.config.data.evaluation_splits[0]:
-            save_gallery(gallery.items(), stage.folders.run / "gallery")
-            track(stage, results, split, gallery)
+        if split == stage.config.data.evaluation_splits[0]:
+            items = gallery.gather()
+            if stage.is_main:
+                save_gallery(items, stage.folders.run / "gallery")
+                track(stage, results, split, items)
     for split, index, protocol in generalized_splits(stage.config, stage.folders):
         for name, rows in evaluate_trained(stage, index, known):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
@@ -84,7 +86,9 @@ def main() -> None:
     stage.accelerator.end_training()
 
 
-def track(stage: Stage, results: dict[str, dict[str, Any]], split: str, gallery: Gallery) -> None:
+def track(
+    stage: Stage, results: dict[str, dict[str, Any]], split: str, items: list[GalleryItem]
+) -> None:
     """Put every step's figures under the same keys, and the gallery, on the dashboard."""
     with Tracker.start(
         stage.accelerator, group=stage.config.group, job_type="evaluate",
@@ -96,7 +100,7 @@ def track(stage: Stage, results: dict[str, dict[str, Any]], split: str, gallery:
                 f"val/{key}": by_split[split][key] for key in LOGGED if key in by_split[split]
             }
             tracker.log_metrics(figures, step)
-        tracker.log_masks(gallery.items(), step=len(results))
+        tracker.log_masks(items, step=len(results))
 
 
 def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tuple[str, Rows]]:

@@ -45,7 +45,7 @@ def evaluate_labels(
     )
     map_rows: list[Rows] = []
     label_rows: list[Rows] = []
-    with LabelPool(labels.label, count_workers(labels.num_workers)) as pool, one_thread(stage):
+    with LabelPool(labels.label, count_workers(stage)) as pool, one_thread(stage):
         for chosen, found in pool.refine_images(_tasks(images, index)):
             for place, each in enumerate(chosen):
                 map_rows.append(count_shared([credit(each)]))
@@ -96,8 +96,7 @@ def score_with_crf(
     """
     plain: list[Rows] = []
     refined: list[Rows] = []
-    workers = count_workers(stage.config.labels.num_workers)
-    rule = stage.config.evaluation.refinement
+    workers, rule = count_workers(stage), stage.config.evaluation.refinement
     with one_thread(stage):
         for each, label in refine_predictions(predictions, index, rule, num_workers=workers):
             plain.append(count_predictions([each]))

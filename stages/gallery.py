@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from accelerate.utils import gather_object
 
 from tris.data.images import read_photograph
 from tris.data.index import Index, Referent
@@ -12,7 +13,7 @@ from tris.metrics.evaluator import Prediction
 from tris.metrics.iou import mask_from_response
 from tris.metrics.point import find_peak
 from tris.pseudo.label import PseudoLabel
-from tris.tracking.panels import GalleryItem
+from tris.tracking.panels import GalleryItem, merge_items
 
 NUM_ITEMS = 24
 
@@ -51,9 +52,10 @@ class Gallery:
             if expression_id in self._wanted and label.label is not None:
                 self._change(referent, position, label=label.label)
 
-    def items(self) -> list[GalleryItem]:
-        """Return what was collected, in the order of the split."""
-        return [self._items[key] for key in sorted(self._items)]
+    def gather(self) -> list[GalleryItem]:
+        """Return what all processes collected, by expression id; each must call it."""
+        items = merge_items(gather_object(list(self._items.values())))
+        return sorted(items, key=lambda item: item.expression_id)
 
     def _is_wanted(self, prediction: Prediction) -> bool:
         return prediction.referent.expression_ids[prediction.position] in self._wanted

@@ -105,8 +105,7 @@ def label_share(stage: Stage, labelling: Labelling) -> None:
         process_index=stage.accelerator.process_index,
         num_processes=stage.accelerator.num_processes,
     )
-    workers = count_workers(stage.config.labels.num_workers)
-    with writer, LabelPool(labelling.label, workers) as pool, one_thread(stage):
+    with writer, LabelPool(labelling.label, count_workers(stage)) as pool, one_thread(stage):
         todo = batches_to_do(stage, labelling, writer.done)
         missing = {key for numbers in todo for key in batch_keys(labelling.index, numbers)}
         bar = tqdm(
@@ -190,10 +189,17 @@ def expression_of(chosen: ChosenMap) -> int:
     return chosen.referent.expression_ids[chosen.position]
 
 
-def count_workers(wanted: int) -> int:
-    """Return the CRF processes of this process: as many as it has cores, unless told."""
+def count_workers(stage: Stage) -> int:
+    """Return the CRF processes of this process: one for each core that it has, unless told.
+
+    With a single core and no GPU to wait for it would only take turns with a worker: then 0, it
+    runs the CRF itself.
+    """
+    if stage.config.labels.num_workers:
+        return stage.config.labels.num_workers
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return wanted or max(1, len(os.sched_getaffinity(0)) // siblings)
+    cores = max(1, len(os.sched_getaffinity(0)) // siblings)
+    return 0 if cores == 1 and stage.accelerator.device.type == "cpu" else cores
 
 
 @contextmanager

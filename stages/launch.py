@@ -7,27 +7,38 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import FrameType
+
+MOST_PER_CORE = 8
+"""Of the processes of ``--per-core``, for each holds the networks; workers take further cores."""
+
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+"""One is there where a GPU is; asking torch would take seconds."""
 
 _GRACE = 30.0
 _POLL = 0.1
 
 
 def main() -> None:
-    """Run ``stages.launch [--nproc N] SCRIPT ARGUMENTS``.
+    """Run ``stages.launch [--nproc N | --per-core] SCRIPT ARGUMENTS``.
 
     Several processes find each other as those of torchrun do, on GPUs or CPUs alike
     (``accelerate launch`` would quietly start a single one on a machine without GPU). For several
-    machines start the same scripts with torchrun.
+    machines start the same scripts with torchrun. ``--per-core`` is for stages that give the same
+    results whatever the number of processes: one process for each core, a single one where there is
+    a GPU.
     """
     parser = argparse.ArgumentParser(description=main.__doc__, add_help=False)
     parser.add_argument("--nproc", type=int, default=1)
+    parser.add_argument("--per-core", action="store_true")
     parser.add_argument("script")
     arguments, rest = parser.parse_known_args()
     if arguments.nproc < 1:
         parser.error(f"NPROC must be at least 1, not {arguments.nproc}.")
     command = [sys.executable, arguments.script, *rest]
-    sys.exit(Processes(command, arguments.nproc).wait())
+    count = count_per_core() if arguments.per_core else arguments.nproc
+    sys.exit(Processes(command, count).wait())
 
 
 class Processes:
@@ -84,6 +95,13 @@ class Processes:
             process.wait()
 
 
+def count_per_core() -> int:
+    """Return the processes of ``--per-core``."""
+    if any(device.exists() for device in GPU_DEVICES):
+        return 1
+    return min(len(os.sched_getaffinity(0)), MOST_PER_CORE)
+
+
 def environments(count: int) -> list[dict[str, str]]:
     """Return each process's environment: torchrun's variables where there are several."""
     if count == 1:
@@ -91,7 +109,7 @@ def environments(count: int) -> list[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     shared = {
         "OMP_NUM_THREADS": threads, **os.environ, "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),

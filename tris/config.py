@@ -122,7 +122,8 @@ class LabelExperiment:
     Attributes:
         selection: From the maps of a referent's sentences to one.
         label: Refinement and thresholds.
-        num_workers: Processes that run the CRF, per process; 0 = as many as it has cores.
+        num_workers: Processes that run the CRF, per process; 0 = one for each core that it has (of
+            a single one it makes use itself where there is no GPU).
     """
 
     selection: PrmsConfig = field(default_factory=PrmsConfig)

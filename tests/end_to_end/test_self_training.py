@@ -177,9 +177,17 @@ def test_relabelling_does_not_depend_on_the_number_of_processes(
     two_rounds, tmp_path, zygote, run_settings
 ):
     run = begin_second_round(tmp_path / "run", two_rounds)
-    zygote.run("self_train", run_settings(run, *TWO_ROUNDS), num_processes=2)
+    zygote.run("relabel", run_settings(run, *TWO_ROUNDS), num_processes=2)
     made, store = (each / "rounds" / "2" / "labels" for each in (two_rounds, run))
     assert label_lines(store) == label_lines(made)
+    assert len(list(store.glob("shard-*"))) == 2
+    assert f"{store} is there already" in zygote.run("self_train", run_settings(run, *TWO_ROUNDS))
+
+
+def test_what_cannot_be_relabelled_yet_is_left_to_the_next_start(copy_of_run, zygote, run_settings):
+    run = copy_of_run("data", "index", "clip", "response", "labels")
+    zygote.run("relabel", run_settings(run, *TWO_ROUNDS))
+    assert not (run / "rounds").exists()
 
 
 def test_the_second_round_before_the_first_says_what_to_run_first(

@@ -25,7 +25,7 @@ def test_labels_of_two_processes_equal_those_of_one(
     assert one[1] == other[1]
 
 
-def test_figures_of_two_processes_equal_those_of_one(
+def test_figures_and_gallery_of_two_processes_equal_those_of_one(
     finished_run, copy_of_run, zygote, run_settings
 ):
     parts = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
@@ -33,6 +33,11 @@ def test_figures_of_two_processes_equal_those_of_one(
     zygote.run("evaluate", run_settings(run), num_processes=2)
     one, other = (json.loads((each / "metrics.json").read_text()) for each in (finished_run, run))
     assert one == other
+    pictures = [
+        {path.name: path.read_bytes() for path in (each / "gallery").iterdir()}
+        for each in (finished_run, run)
+    ]
+    assert pictures[0] == pictures[1]
 
 
 def encoder_weights(model, prefix=""):

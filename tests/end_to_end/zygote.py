@@ -15,8 +15,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = (
-    "pretrain_clip", "train_response", "make_pseudo_labels", "train_segmenter", "self_train",
-    "evaluate",
+    "pretrain_clip", "train_response", "make_pseudo_labels", "train_segmenter", "relabel",
+    "self_train", "evaluate",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,16 @@ def update_gallery(items: Sequence[GalleryItem], directory: Path) -> None:
     Items with a known ``expression_id`` keep the parts that the new item leaves empty, so each
     stage adds its own picture; unknown items are appended.
     """
-    merged = {item.expression_id: item for item in load_gallery(directory)}
+    save_gallery(merge_items([*load_gallery(directory), *items]), directory)
+
+
+def merge_items(items: Iterable[GalleryItem]) -> list[GalleryItem]:
+    """Return one item per expression: later ones add the parts that they have."""
+    merged: dict[int, GalleryItem] = {}
     for item in items:
         known = merged.get(item.expression_id)
         merged[item.expression_id] = item if known is None else _merge(known, item)
-    save_gallery(list(merged.values()), directory)
+    return list(merged.values())
 
 
 def load_gallery(directory: Path) -> list[GalleryItem]:

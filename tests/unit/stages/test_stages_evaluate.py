@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from configs import debug
 from stages import evaluate, evaluate_labels, train_response, train_segmenter, validation
 from stages.evaluate import keep_predictions
 from stages.evaluate_labels import count_label, count_refined, credit, score_with_crf
+from stages.labelling import count_workers
 from stages.loading import make_dataset
 from stages.prepare_data import prepare
 from stages.setup import Folders, Stage
@@ -226,12 +228,31 @@ def test_beside_crf_workers_the_network_takes_one_thread(stage, predictions, mon
             yield each
 
     torch.set_num_threads(2)
-    monkeypatch.setattr(evaluate_labels, "count_workers", lambda wanted: 0)
+    monkeypatch.setattr(evaluate_labels, "count_workers", lambda stage: 0)
     plain, refined = score_with_crf(stage, watched(), open_index(stage.folders.index, "val"))
     after = torch.get_num_threads()
     torch.set_num_threads(before)
     assert (set(seen), after) == ({1}, 2)
     assert len(plain) == len(refined) == len(predictions)
+
+
+@pytest.mark.parametrize(
+    ("cores", "siblings", "device", "wanted", "count"),
+    [
+        (4, 1, "cpu", 0, 4), (4, 2, "cpu", 0, 2), (4, 4, "cpu", 0, 0), (1, 1, "cpu", 0, 0),
+        (2, 8, "cpu", 0, 0), (4, 4, "cuda", 0, 1), (4, 4, "cpu", 3, 3),
+    ],
+)  # fmt: skip
+def test_crf_workers_take_the_cores_that_the_processes_leave(
+    stage, monkeypatch, cores, siblings, device, wanted, count
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(siblings))
+    labels = dataclasses.replace(stage.config.labels, num_workers=wanted)
+    config = dataclasses.replace(stage.config, labels=labels)
+    accelerator = SimpleNamespace(device=torch.device(device))
+    asked = dataclasses.replace(stage, config=config, accelerator=accelerator)
+    assert count_workers(asked) == count
 
 
 def test_a_crf_at_test_answers_each_sentence_alone_in_order(stage):

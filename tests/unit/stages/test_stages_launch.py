@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import stages.launch
+from stages.launch import MOST_PER_CORE, count_per_core, environments
+
 SAY = "def say(*words):\n    os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -86,6 +89,35 @@ def test_a_signal_reaches_the_stage_which_may_take_its_time(script, number, num_
         os.kill(process.pid, number)
         assert process.stdout.read() == "saved\n" * num_processes
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (64, MOST_PER_CORE)])
+def test_per_core_starts_a_process_for_each_core_but_not_for_very_many(monkeypatch, cores, count):
+    monkeypatch.setattr(stages.launch, "GPU_DEVICES", ())
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert count_per_core() == count
+
+
+def test_per_core_starts_one_process_where_there_is_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(stages.launch, "GPU_DEVICES", (tmp_path / "absent", tmp_path))
+    assert count_per_core() == 1
+
+
+def test_processes_of_per_core_share_the_cores_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    assert [each["OMP_NUM_THREADS"] for each in environments(4)] == ["1"] * 4
+    assert [each["OMP_NUM_THREADS"] for each in environments(2)] == ["2"] * 2
+
+
+def test_per_core_is_no_argument_of_the_stage(script):
+    path = script("say(*sys.argv[1:])")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.launch", "--per-core", str(path), "--run", "x"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert set(done.stdout.splitlines()) == {"--run x"}
 
 
 def test_less_than_one_process_is_refused(script):
