@@ -10,7 +10,6 @@ from tris.data.samples import NO_SINGLE_REFERENT
 from tris.segmenters.losses import dice_loss, required_targets
 
 _LEFT_OUT = -1
-_BACKGROUND = 0
 
 
 def image_losses(
@@ -93,8 +92,9 @@ def _cross_entropy_of_image(
 def _find_owner(
     targets: UInt8[Tensor, "expr pixels"], membership: Bool[Tensor, "referents expr"]
 ) -> Int[Tensor, "pixels"]:
-    """Return the class of each pixel: background, 1 + number of a referent, or left out."""
-    claims = membership.float() @ (targets == 1).float() > 0
-    owner = torch.where(claims.any(dim=0), claims.float().argmax(dim=0) + 1, _BACKGROUND)
+    """Return the class of each pixel: 0 = background, 1 + number of a referent, or left out."""
+    claims = (membership.float() @ (targets == 1).float() > 0).float()
+    numbers = torch.arange(1, len(claims) + 1, dtype=claims.dtype, device=claims.device)
+    owner = (numbers @ claims).long()
     is_unsure = (targets == IGNORE_INDEX).any(dim=0) | (claims.sum(dim=0) > 1)
     return owner.masked_fill(is_unsure, _LEFT_OUT)
