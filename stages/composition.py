@@ -103,7 +103,7 @@ class SentenceEmbedder:
         """Return the embedding."""
         token_ids, _ = self._tokenizer([sentence])
         embedded = self._judge.embed_texts(token_ids.to(next(self._judge.parameters()).device))
-        return _normalise(embedded)[0]
+        return np.asarray(_normalise(embedded)[0])
 
 
 @torch.inference_mode()

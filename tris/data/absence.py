@@ -153,7 +153,8 @@ class ClipEvidence:
         return (similarity - float(mean[0])) / float(spread[0]) > self.threshold
 
     def _image_of(self, row: int) -> Float[np.ndarray, "dim"]:
-        return self._features.images[self._features.image_of_row[row]].astype(np.float32)
+        image = self._features.images[self._features.image_of_row[row]]
+        return np.asarray(image, np.float32)
 
     def _usual_similarity(self, sentences: Float[np.ndarray, "expr dim"]) -> _Usual:
         """Return mean and spread of each sentence's similarities to the sample of images."""
