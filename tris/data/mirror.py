@@ -16,7 +16,15 @@ def _both_ways(one: str, other: str) -> dict[str, str]:
 PLACE_WORDS = _both_ways("left", "right")
 """What is exchanged inside words such as ``left``, ``Rightmost``, ``leftside``, ``bottomright``."""
 
-TURNS = _both_ways("clockwise", "counterclockwise")
+TURNS = _both_ways("clockwise", "counterclockwise") | _both_ways("clock wise", "counter clockwise")
+"""By what is exchanged; a gap is a space here. Two words become two: twice is the identity."""
+
+_GAP = re.compile(r"[\s-]+")
+_TURN = re.compile(
+    r"(?<![a-z])(?:(?:counter|anti)[\s-]+)*(?:counter)?clock(?:[\s-]+)?wise(?![a-z])",
+    re.ASCII | re.IGNORECASE,
+)
+"""A turn with all that is said of it: what `TURNS` does not have stays whole."""
 
 _SIDE = re.compile("|".join(PLACE_WORDS))
 _WORD_OR_BREAK = re.compile(r"[A-Za-z]+|[,.;:!?()]")
@@ -41,14 +49,13 @@ _MIRRORED_HOURS = {
 } | {str(hour): str(12 - hour % 12) for hour in range(1, 13)}
 _CLOCK = re.compile(
     rf"(?<![\w:.])(?:{'|'.join(sorted(_MIRRORED_HOURS, key=len, reverse=True))})"
-    r"(?=\s*(?i:o\s*['’]?\s*clock)\b)"
+    r"(?=\s*(?i:o\s*['’]?\s*clock)\b(?![\s-]+(?i:wise)))"
 )
 
 _OTHER_WORDS = [
     "bright",
     "upright",
     "fright",
-    "wright",
     "alright",
     "outright",
     "downright",
@@ -61,6 +68,9 @@ _OTHER_WORDS = [
     "righteous",
 ]
 """Contain a side and mean none."""
+
+_MAKER = re.compile(r"(?:^|[^aeiou])w(?:right|left)$")
+"""A playwright, or what the mirror would make of one; "rowright" and "yellowleft" are places."""
 
 _NEAR_WORDS = [
     "next",
@@ -130,7 +140,8 @@ def mirror_sentence(sentence: str) -> str:
     5 of 21,586 sentences of RefCOCO's three evaluation splits, against 40 for ``right``).
 
     Not exchanged: compass points (``southwest`` is an airline there, ``east`` came once) and single
-    letters, which nobody wrote for a side. Writing in the picture cannot be known.
+    letters, which nobody wrote for a side; ``anticlockwise``, which has no second spelling to give
+    it back ("counter clockwise" becomes "clock wise"). Writing in the picture cannot be known.
 
     >>> mirror_sentence("leftmost man right behind the car on the right")
     'rightmost man right behind the car on the left'
@@ -143,14 +154,22 @@ def mirror_sentence(sentence: str) -> str:
         parts += [sentence[end : found.start()], _mirror_word(found.group(), words, number)]
         end = found.end()
     mirrored = "".join([*parts, sentence[end:]])
-    return _CLOCK.sub(lambda found: _MIRRORED_HOURS[found.group()], mirrored)
+    mirrored = _CLOCK.sub(lambda found: _MIRRORED_HOURS[found.group()], mirrored)
+    return _TURN.sub(lambda found: _mirror_turn(found.group()), mirrored)
+
+
+def _mirror_turn(turn: str) -> str:
+    gap, mirrored = _GAP.search(turn), TURNS.get(_GAP.sub(" ", turn))
+    if gap is None or mirrored is None:
+        return mirrored or turn
+    return mirrored.replace(" ", gap.group())
 
 
 def _mirror_word(word: str, words: Sequence[str], number: int) -> str:
-    if word in TURNS:
-        return TURNS[word]
     swapped = _SIDE.sub(lambda found: PLACE_WORDS[found.group()], word)
     if swapped == word or {word.lower(), swapped.lower()} & set(_OTHER_WORDS):
+        return word
+    if _MAKER.search(word.lower()):
         return word
     if not word.lower().startswith(("left", "right")) and not _ends_with_side(word):
         return word

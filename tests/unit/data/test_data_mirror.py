@@ -26,6 +26,11 @@ PLACES = {
     "man facing left behind shelves": "man facing right behind shelves",
     "left, next to the door": "right, next to the door",
     "Clockwise from the top": "Counterclockwise from the top",
+    "second counter clockwise": "second clock wise",
+    "Counter-clockwise from the left": "Clock-wise from the right",
+    "clockwise, then counter clockwise": "counterclockwise, then clock wise",
+    "clockwise at 3 oclock": "counterclockwise at 9 oclock",
+    "yellowright rowleft": "yellowleft rowright",
 }
 CLOCKS = {
     "slice at 9 oclock": "slice at 3 oclock",
@@ -54,6 +59,12 @@ NO_PLACES = [
     "ſix o'clock",
     "LeFt",
     "upright bright copyright alright",
+    "playwright on stage, Wainwright and wright",
+    "playwleft",
+    "anticlockwise, anti-clockwise, anti clockwise",
+    "counter counter clockwise",
+    "counter clock wise",
+    "Counter-Clockwise",
     "southwest plane",
     "the clock at 12",
     "number 3",
@@ -75,7 +86,8 @@ def test_what_is_no_place_stays(sentence):
 VOCABULARY = (
     "left right Left RIGHT leftmost rightmost leftover upright bright next to behind in front the "
     "middle at looking only one over all on far 3 12 o'clock oclock clock three Nine , . - \n é "
-    "clockwise counterclockwise side up bleft rightleft"
+    "clockwise counterclockwise side up bleft rightleft counter anti wise clock-wise o "
+    "counter-clockwise Counter playwright wright wleft"
 )
 
 
