@@ -150,13 +150,17 @@ def evaluate_trained(
 def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:
     """Yield the row's name and the job folder of every segmenter that the run has.
 
-    The experiment's own is called ``segmenter`` (and ``ceiling``) whatever network it is; others
-    trained in the same run follow under their names, ``segmenter_dmmi``.
+    The experiment's own is called ``segmenter`` (and ``ceiling``) whatever network it is, its
+    earlier rounds ``segmenter_round1`` (and ``ceiling_round1``); others trained in the same run
+    follow under their names, ``segmenter_dmmi``.
     """
     last, ceiling = segmenter_job(stage.config), ceiling_job(stage.config)
-    rounds = range(1, stage.config.segmenter.rounds)
-    jobs = [(f"segmenter_round{number}", earlier_job(last, number)) for number in rounds]
-    for name, job in (*jobs, ("segmenter", last), ("ceiling", ceiling)):
+    earlier = range(1, stage.config.segmenter.rounds)
+    jobs = []
+    for name, job in (("segmenter", last), ("ceiling", ceiling)):
+        jobs += [(f"{name}_round{number}", earlier_job(job, number)) for number in earlier]
+        jobs.append((name, job))
+    for name, job in jobs:
         if (stage.folders.model(job) / "config.json").is_file():
             yield name, job
     for config in sorted(stage.folders.run.glob("*/model/config.json")):

@@ -42,6 +42,8 @@ STEPS = {
     "segmenter_round2": "Stage 2: second round",
     "segmenter": "Stage 2: segmenter",
     "segmenter_crf": "  + CRF at test",
+    "ceiling_round1": "Ceiling: first round",
+    "ceiling_round2": "Ceiling: second round",
     "ceiling": "Ceiling: true masks",
 }
 """Key in ``metrics.json`` -> row title, in the order of the pipeline; see `step_title`."""
@@ -55,6 +57,8 @@ JOBS = {
     "rounds/2/labels_log": "Pseudo-labels of the second round",
     "rounds/2/segmenter": "Stage 2: second round",
     "segmenter": "Stage 2: segmenter",
+    "rounds/1/ceiling": "Ceiling: first round",
+    "rounds/2/ceiling": "Ceiling: second round",
     "ceiling": "Ceiling: true masks",
     "evaluate": "Evaluation",
 }

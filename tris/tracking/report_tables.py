@@ -16,6 +16,8 @@ from tris.tracking.tables import (
 )
 
 NUM_COLOURS = 6
+NOT_OWN = ("baseline", "ceiling")
+"""Kinds of steps that are there for comparison."""
 
 
 class Column(NamedTuple):
@@ -106,8 +108,11 @@ def _step(groups: Sequence[Group], step: str, split: str, columns: Sequence[Colu
         cells = [_cell(figures.get(column.key), column) for column in columns]
         if figures:
             rows.append(Row(group.title, number % NUM_COLOURS, cells))
-    kind = "baseline" if step.startswith("baseline") else step
-    return Step(step_title(step).strip(), kind, rows)
+    return Step(step_title(step).strip(), _kind(step), rows)
+
+
+def _kind(step: str) -> str:
+    return next((kind for kind in NOT_OWN if step.startswith(kind)), step)
 
 
 def _cell(summary: Summary | None, column: Column) -> Cell:
@@ -125,7 +130,7 @@ def _headline_figures(runs: Sequence[Run]) -> list[Figure]:
     splits = splits_of(runs)
     if not splits:
         return []
-    own_steps = [step for step in steps_of(runs, splits[0]) if _is_own_result(step)]
+    own_steps = [step for step in steps_of(runs, splits[0]) if _kind(step) not in NOT_OWN]
     if not own_steps:
         return []
     last = summarise(runs, own_steps[-1], splits[0])
@@ -144,7 +149,3 @@ def _headline_figures(runs: Sequence[Run]) -> list[Figure]:
         value = f"{percent(share):.1f}"
         figures.append(Figure("Of the ceiling", value, "", "mIoU, against training on true masks"))
     return figures
-
-
-def _is_own_result(step: str) -> bool:
-    return step != "ceiling" and not step.startswith("baseline")

@@ -7,6 +7,7 @@ import pytest
 from configs import debug
 from configs.segmenter import grser_debug
 from stages import label_settings
+from stages.evaluate import trained_jobs
 from stages.label_settings import active_label, active_selection
 from stages.rounds import adopt_training, find_round
 from stages.setup import Folders, Stage
@@ -54,6 +55,15 @@ def test_names_of_artifacts_hold_no_folder_and_differ(tmp_path):
     names = [name for this in rounds for name in (this.name, this.labels_name)]
     assert len(set(names)) == 6
     assert not any("/" in name for name in names)
+
+
+def test_earlier_rounds_are_scored_of_the_segmenter_and_of_the_ceiling(tmp_path):
+    jobs = ["rounds/1/segmenter", "segmenter", "rounds/1/ceiling", "ceiling", "segmenter_dmmi"]
+    for job in jobs:
+        (tmp_path / job / "model").mkdir(parents=True)
+        (tmp_path / job / "model" / "config.json").touch()
+    rows = ["segmenter_round1", "segmenter", "ceiling_round1", "ceiling", "segmenter_dmmi"]
+    assert list(trained_jobs(make_stage(tmp_path))) == list(zip(rows, jobs, strict=True))
 
 
 def test_the_ceiling_has_as_many_rounds(tmp_path):

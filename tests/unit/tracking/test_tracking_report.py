@@ -1,3 +1,4 @@
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -10,6 +11,8 @@ from tris.cli.report import main
 from tris.errors import InputError
 from tris.tracking.charts import Series, line_chart, mean_series, nice_ticks
 from tris.tracking.report import write_report
+from tris.tracking.report_tables import headlines, split_table
+from tris.tracking.runs import group_runs, read_run
 
 
 class Balance(HTMLParser):
@@ -66,6 +69,19 @@ def test_the_sentence_is_escaped(make_run, tmp_path):
 def test_the_figures_are_on_the_page(make_run, tmp_path):
     text = plain(write_report([make_run("a")], tmp_path / "out"))
     assert "Stage 2: segmenter 64.0 54.0 54.0 54.0 54.0 27.0" in text
+
+
+def test_the_large_numbers_are_the_segmenters_and_no_ceilings(make_run):
+    run = make_run("a")
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("ceiling_round1", "ceiling", "ceiling_dmmi"):
+        metrics[name] = {"val": {"mean_iou": 0.99}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    groups = group_runs([read_run(run)])
+    (headline,) = headlines(groups)
+    assert headline.figures[0].value == "54.0"
+    kinds = [step.kind for step in split_table(groups, "val").steps]
+    assert kinds == ["baseline", "response", "labels", "segmenter", *["ceiling"] * 3]
 
 
 def test_seeds_show_mean_and_spread(make_run, tmp_path):
