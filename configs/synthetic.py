@@ -19,7 +19,7 @@ from configs import synthetic_tris
 from configs.segmenter import tris_synthetic
 from tris.config import EvaluationConfig, ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
-from tris.pseudo.label import EMBEDDED_LABELS
+from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
@@ -47,7 +47,7 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             selection=PrmsConfig(
                 activation="sigmoid", method="margin", temperature=0.05, rival_weight=0.0
             ),
-            label=replace(EMBEDDED_LABELS, competition="image"),
+            label=EMBEDDED_COMPETING_LABELS,
         ),
         segmenter=tris_synthetic.get_config(),
         evaluation=EvaluationConfig(crf=True, refinement=EMBEDDED_LABELS),

@@ -21,7 +21,7 @@ from tris.config import (
 )
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
-from tris.pseudo.label import EMBEDDED_LABELS, EMBEDDED_SEGMENTER_LABELS
+from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.response.calibration import CalibrationConfig
 from tris.response.response_net import ResponseNetConfig
@@ -70,5 +70,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             selection=PrmsConfig(activation="sigmoid"), label=EMBEDDED_LABELS
         ),
         segmenter=tris_synthetic_tris.get_config(),
-        self_training=SelfTrainingConfig(steps=500, label=EMBEDDED_SEGMENTER_LABELS),
+        self_training=SelfTrainingConfig(steps=500, label=EMBEDDED_COMPETING_LABELS),
     )  # fmt: skip

@@ -124,8 +124,8 @@ SEGMENTER_LABELS = LabelConfig(
 )
 """For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
 
-EMBEDDED_SEGMENTER_LABELS = replace(EMBEDDED_LABELS, competition="image")
-"""For a segmenter's maps, on the embedded data."""
+EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
+"""For maps that compete, on the embedded data: merged ones of stage 1, and a segmenter's."""
 
 
 class PseudoLabel(NamedTuple):

@@ -11,7 +11,7 @@ from tris.data.index import IndexWriter, Referent, open_index
 from tris.encoders.clip import ClipConfig
 from tris.pseudo.averaging import average_maps
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import EMBEDDED_LABELS, EMBEDDED_SEGMENTER_LABELS
+from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.merging import margin_weights
 from tris.pseudo.prms import PrmsConfig, map_similarity
 from tris.pseudo.selection import choose_maps
@@ -154,7 +154,7 @@ def test_sentences_of_the_same_object_are_no_rivals_in_the_margin(networks, batc
 # --- later rounds ---
 
 
-def average(index, batch, logits, label=EMBEDDED_SEGMENTER_LABELS):
+def average(index, batch, logits, label=EMBEDDED_COMPETING_LABELS):
     return list(average_maps(lambda _: logits, [(NUMBERS, batch)], index, label=label))
 
 

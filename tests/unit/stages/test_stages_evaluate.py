@@ -30,8 +30,8 @@ from tris.metrics.refinement import refine_predictions
 from tris.metrics.rows import column
 from tris.metrics.summary import compute_metrics
 from tris.pseudo.label import (
+    EMBEDDED_COMPETING_LABELS,
     EMBEDDED_LABELS,
-    EMBEDDED_SEGMENTER_LABELS,
     PseudoLabel,
     label_referent,
 )
@@ -263,7 +263,7 @@ def test_a_crf_at_test_answers_each_sentence_alone_in_order(stage):
         for each in (*index, index[0])
         for position in range(len(each.sentences))
     ]
-    refined = list(refine_predictions(predictions, index, EMBEDDED_SEGMENTER_LABELS, num_workers=0))
+    refined = list(refine_predictions(predictions, index, EMBEDDED_COMPETING_LABELS, num_workers=0))
     assert [each for each, _ in refined] == predictions
     rule = dataclasses.replace(EMBEDDED_LABELS, degenerate="keep")
     for each, label in refined:
