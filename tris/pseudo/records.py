@@ -24,8 +24,11 @@ class LabelRecord:
     Attributes:
         dataset: Name of the data set.
         ref_id: Official id of the referent.
-        expression_id: Official id of the sentence whose map PRMS chose.
-        score: Its cumulative similarity.
+        expression_id: Official id of the sentence whose map was chosen, or counted most.
+        score: What speaks for that map, by how it was made: of PRMS the sum of its similarities
+            to the referent's sentences, of merging by margin the margin of the sentence that
+            counted most, of a segmenter's mean the mean IoU of the single sentences' masks with
+            the mean's.
         degeneracy: What the label was before the config had its say.
         label: RLE of the foreground at the photograph's size; None if the referent was dropped.
         ignore: RLE of the pixels that no loss looks at; None without any.
