@@ -69,14 +69,13 @@ def _average_image(
         best = places[own[int(agreement.argmax())]][1]
         chosen.append(ChosenMap(index[row], best, float(agreement.mean()), _logit(means[number])))
     kinship = find_kinship([each.referent for each in chosen], label.competing)
-    alike = _masks_agree(masks[len(means) :], list(groups.values()), label.competing.map_overlap)
+    alike = _masks_agree(iou[len(means) :], list(groups.values()), label.competing.map_overlap)
     return ImageMaps(chosen, contests_of(chosen, kinship, alike, label))
 
 
 def _masks_agree(
-    masks: Bool[np.ndarray, "expr height width"], groups: list[list[int]], least: float
+    iou: Float[np.ndarray, "expr expr"], groups: list[list[int]], least: float
 ) -> Bool[np.ndarray, "referents referents"]:
-    iou = overlaps(masks)
     means = [[iou[np.ix_(one, other)].mean() for other in groups] for one in groups]
     return np.array(means) >= least
 
