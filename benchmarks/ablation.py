@@ -10,10 +10,12 @@ trained anew for every row below and scored on the validation split. Rows that e
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.seeded_rows import (
     REPOSITORY,
     Results,
+    experiment_of,
     lend,
     mean_and_spread,
     read_or_fill,
@@ -21,9 +23,12 @@ from benchmarks.seeded_rows import (
     run_stage,
     seed_of,
 )
+from tris.config import ExperimentConfig
+from tris.errors import exits_cleanly
 
 RESULTS = REPOSITORY / "docs" / "ablation.json"
 LENT = ("data", "index", "index_with_masks", "clip", "pretrain")
+CONFIG = "synthetic_tris"
 
 CLASSIFICATION = {
     "response.network.prompt": "none",
@@ -56,6 +61,7 @@ COLUMNS = (
 )
 
 
+@exits_cleanly
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = row_parser(__doc__, RESULTS)
@@ -63,29 +69,39 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = partial(measure, steps=arguments.steps)
     results = read_or_fill(
-        arguments, ROWS, measured, lambda name: {"steps": arguments.steps, **ROWS[name]}
-    )
+        arguments, ROWS, measured, lambda name: {"steps": arguments.steps, **ROWS[name]},
+        partial(row_experiment, steps=arguments.steps),
+    )  # fmt: skip
     print(make_table(results))
 
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, float]:
     """Train and score one row on one seed; return its columns as fractions."""
     folder = lend(run, LENT, to="ablation", row=name)
-    settings = {
-        **ROWS[name],
-        "seed": str(seed_of(run)),
-        "response.training.steps": str(steps),
-        "response.training.evaluate-every": "None",
-        "data.evaluation-splits": "val",
-        "tracking.tracking": "none",
-    }
+    own = [f"--seed={seed_of(run)}", "--tracking.tracking=none"]
     for stage in ("train_response", "evaluate"):
         run_stage(
-            stage, config="synthetic_tris", segmenter="tris", folder=folder,
-            settings=[f"--{key}={value}" for key, value in settings.items()],
+            stage, config=CONFIG, segmenter="tris", folder=folder,
+            settings=[*flags_of(name, steps=steps), *own],
         )  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     return {f"{step}.{key}": metrics[step]["val"][key] for step, key, _ in COLUMNS}
+
+
+def flags_of(name: str, *, steps: int) -> list[str]:
+    """Return what a row is trained with on top of the config, as the command line has it."""
+    settings = {
+        **ROWS[name],
+        "response.training.steps": str(steps),
+        "response.training.evaluate-every": "None",
+        "data.evaluation-splits": "val",
+    }
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
+    """Return all that a row is trained with."""
+    return experiment_of(config=CONFIG, segmenter="tris", settings=flags_of(name, steps=steps))
 
 
 def make_table(results: Results) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks import label_quality, segmenter_ablation
 from benchmarks.seeded_rows import (
     REPOSITORY,
+    experiment_of,
     lend,
     read_or_fill,
     row_parser,
@@ -26,7 +27,9 @@ from benchmarks.seeded_rows import (
     table_by_type,
 )
 from configs import synthetic_hard, synthetic_hard_tris
+from tris.config import ExperimentConfig
 from tris.data.index import open_index
+from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 
 RESULTS = REPOSITORY / "docs" / "beyond.json"
@@ -99,12 +102,15 @@ COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
 
 
+@exits_cleanly
 def main() -> None:
     """Train and score what is missing, or print the table; bases come before what they lend to."""
     arguments = row_parser(__doc__, RESULTS).parse_args()
     bases = [name for name, row in ROWS.items() if row.starts_from is None]
     for names in (bases, ROWS):
-        results = read_or_fill(arguments, names, measure, lambda name: settings_of(ROWS[name]))
+        results = read_or_fill(
+            arguments, names, measure, lambda name: settings_of(ROWS[name]), row_experiment
+        )
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 
@@ -114,16 +120,10 @@ def measure(name: str, run: Path) -> dict[str, Any]:
     folder = lend(run, STAGE0, to=FOLDER, row=name)
     if row.starts_from is not None:
         lend_work(lend(run, (), to=FOLDER, row=row.starts_from), folder, row)
-    settings = settings_of(row) | {
-        "seed": seed_of(run),
-        "tracking.tracking": "none",
-        "response.training.evaluate_every": None,
-        "segmenter.training.evaluate_every": None,
-    }
     for stage in ("train_response", "make_pseudo_labels", "train_segmenter", "self_train"):
         run_stage(
             stage, config=row.config, segmenter="tris", folder=folder,
-            settings=[as_flag(field, value) for field, value in settings.items()],
+            settings=[*flags_of(row), f"--seed={seed_of(run)}", "--tracking.tracking=none"],
         )  # fmt: skip
     labels = folder / ("labels" if row.rounds == 1 else f"rounds/{row.rounds}/labels")
     index = open_index(folder / "index_with_masks", "train")
@@ -154,6 +154,21 @@ def settings_of(row: Row) -> dict[str, Any]:
     if row.rounds > 1:
         settings["self_training.steps"] = LATER_STEPS
     return settings
+
+
+def flags_of(row: Row) -> list[str]:
+    """Return what a row is trained with on top of its config, as the command line has it."""
+    settings = settings_of(row) | {
+        "response.training.evaluate_every": None,
+        "segmenter.training.evaluate_every": None,
+    }
+    return [as_flag(field, value) for field, value in settings.items()]
+
+
+def row_experiment(name: str) -> ExperimentConfig[Any]:
+    """Return all that a row is trained with."""
+    row = ROWS[name]
+    return experiment_of(config=row.config, segmenter="tris", settings=flags_of(row))
 
 
 def look_up(config: object, path: str) -> object:

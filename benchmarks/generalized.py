@@ -24,6 +24,7 @@ from benchmarks.predictions import ask
 from benchmarks.seeded_rows import (
     REPOSITORY,
     Results,
+    experiment_of,
     lend,
     mean_and_spread,
     read_or_fill,
@@ -34,9 +35,10 @@ from benchmarks.seeded_rows import (
 from configs import synthetic_gres
 from stages.evaluate_generalized import generalized_splits, summarise_generalized
 from stages.setup import Folders
-from tris.config import load
+from tris.config import ExperimentConfig
 from tris.data.index import Index
 from tris.data.masks import decode_mask
+from tris.errors import exits_cleanly
 from tris.metrics.evaluator import count_predictions, saliency_map
 from tris.metrics.iou import mask_from_response
 from tris.metrics.protocols import ScoringProtocol
@@ -153,6 +155,7 @@ GROUPS = {
 }
 
 
+@exits_cleanly
 def main() -> None:
     """Train and score what is missing, or print a table."""
     parser = row_parser(__doc__)
@@ -166,6 +169,7 @@ def main() -> None:
         results = read_or_fill(
             arguments, names, partial(measure, rows=rows, share=arguments.share),
             lambda name: settings_of(rows[name], share=arguments.share),
+            partial(row_experiment, rows=rows, share=arguments.share),
         )  # fmt: skip
     print(make_table(results, rows))
 
@@ -197,22 +201,31 @@ def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict
 
 def train(row: Row, run: Path, folder: Path, *, share: float) -> None:
     """Train a row's network on one thread."""
-    experiment = load(
-        REPOSITORY / "configs" / f"{CONFIG}.py",
-        REPOSITORY / "configs" / "segmenter" / f"{row.segmenter}_{CONFIG}.py",
-        list(row.settings),
-    )
-    steps = experiment.segmenter.training.steps
-    assert steps is not None
     run_stage(
         "train_segmenter", config=CONFIG, segmenter=row.segmenter, folder=folder,
         settings=[
-            f"--seed={seed_of(run)}", "--tracking.tracking=none",
-            f"--segmenter.training.steps={round(share * steps)}",
-            "--segmenter.training.evaluate-every=None", *row.settings,
+            f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(row, share=share),
             *(["--ceiling"] if row.is_ceiling else []),
         ],
     )  # fmt: skip
+
+
+def flags_of(row: Row, *, share: float) -> list[str]:
+    """Return what a row is trained with on top of the config, as the command line has it."""
+    experiment = experiment_of(config=CONFIG, segmenter=row.segmenter, settings=row.settings)
+    steps = experiment.segmenter.training.steps
+    assert steps is not None
+    return [
+        f"--segmenter.training.steps={round(share * steps)}",
+        "--segmenter.training.evaluate-every=None", *row.settings,
+    ]  # fmt: skip
+
+
+def row_experiment(name: str, *, rows: dict[str, Row], share: float) -> ExperimentConfig[Any]:
+    """Return all that a row, or the one whose network it asks, is trained with."""
+    row = rows[rows[name].weights_of or name]
+    flags = flags_of(row, share=share)
+    return experiment_of(config=CONFIG, segmenter=row.segmenter, settings=flags)
 
 
 def job_of(row: Row) -> str:

@@ -1,18 +1,25 @@
 """What the ablations share: rows times seeds, each trained in a folder of its own on a run's work.
 
 Rows that exist are kept, so a further seed, or a command that was stopped, costs only what is new.
+A digest of the whole experiment is kept beside a row's figures, so that seeds of one row are of one
+recipe.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from tris.config import ExperimentConfig, load, to_json
+from tris.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 Results = dict[str, dict[str, Any]]
@@ -39,17 +46,21 @@ def read_or_fill(
     rows: Iterable[str],
     measure: Callable[[str, Path], dict[str, Any]],
     settings: Callable[[str], dict[str, Any]],
+    experiment: Callable[[str], ExperimentConfig[Any]],
 ) -> Results:
     """Return what there is, with ``--table``, or measure what is missing first (`fill_rows`).
 
     Raises:
-        SystemExit: If there is nothing to print, or a row was trained with other settings.
+        InputError: If there is nothing to print, or a row was trained with another recipe.
     """
     out: Path = arguments.out
     if not arguments.table:
-        return fill_rows(rows, arguments.runs, out, measure, settings=settings, jobs=arguments.jobs)
+        return fill_rows(
+            rows, arguments.runs, out, measure, settings=settings, experiment=experiment,
+            jobs=arguments.jobs,
+        )  # fmt: skip
     if not out.is_file():
-        raise SystemExit(f"{out} is not there yet: give --runs instead of --table.")
+        raise InputError(f"{out} is not there yet: give --runs instead of --table.")
     results: Results = json.loads(out.read_text())
     return results
 
@@ -61,6 +72,7 @@ def fill_rows(
     measure: Callable[[str, Path], dict[str, Any]],
     *,
     settings: Callable[[str], dict[str, Any]],
+    experiment: Callable[[str], ExperimentConfig[Any]],
     jobs: int,
 ) -> Results:
     """Measure what ``out`` lacks, several at a time; each row is written as soon as it is there.
@@ -70,29 +82,68 @@ def fill_rows(
         runs: One per seed; the folder's name is the seed's.
         out: JSON of what is known.
         measure: Trains and scores a row on a run.
-        settings: What a row is trained with, kept beside its figures.
+        settings: What makes a row what it is, kept beside its figures.
+        experiment: All that a row is trained with; its digest is kept, too.
         jobs: Rows at a time.
 
     Raises:
-        SystemExit: If a row that is known was trained with other settings.
+        InputError: If a row that is known was trained with another recipe.
     """
     results: Results = json.loads(out.read_text()) if out.is_file() else {}
     names = list(rows)
+    digests = {name: digest_of(experiment(name)) for name in names}
     for name in names:
-        for seed, known in results.get(name, {}).items():
-            if known["settings"] != settings(name):
-                raise SystemExit(
-                    f"{out}: {name!r} of {seed} was trained with other settings: take it out, or "
-                    "give another --out."
-                )
+        check_known(out, name, results.get(name, {}), settings(name), digests[name])
     todo = [(name, run) for run in runs for name in names if run.name not in results.get(name, {})]
     with ThreadPoolExecutor(jobs) as pool:
         scored = pool.map(lambda job: measure(*job), todo)
         for (name, run), metrics in zip(todo, scored, strict=True):
-            results.setdefault(name, {})[run.name] = {"settings": settings(name)} | metrics
+            recipe = {"settings": settings(name), "config": digests[name]}
+            results.setdefault(name, {})[run.name] = recipe | metrics
             out.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{run.name}: {name}: {metrics}", flush=True)
     return results
+
+
+def check_known(
+    out: Path, name: str, seeds: Mapping[str, dict[str, Any]], settings: dict[str, Any], digest: str
+) -> None:
+    """Make sure that a further seed of a row is trained as those were that are known.
+
+    Rows of a time before digests were kept are accepted, with a warning.
+
+    Raises:
+        InputError: If one was trained with another recipe.
+    """
+    for seed, known in seeds.items():
+        if known["settings"] != settings or known.get("config", digest) != digest:
+            what = "another config" if known["settings"] == settings else "other settings"
+            raise InputError(
+                f"{out}: {name!r} of {seed} was trained with {what} than this command has: take it "
+                "out, or give another --out."
+            )
+    unsure = [seed for seed, known in seeds.items() if "config" not in known]
+    if unsure:
+        warnings.warn(
+            f"{out}: {name!r} of {', '.join(unsure)} does not say which config it was trained "
+            "with; it is taken for the present one.",
+            stacklevel=2,
+        )
+
+
+def digest_of(experiment: ExperimentConfig[Any]) -> str:
+    """Return the SHA-256 of all settings of an experiment but its seed and its dashboards."""
+    settings = to_json(experiment)
+    del settings["seed"], settings["tracking"]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def experiment_of(*, config: str, segmenter: str, settings: Sequence[str]) -> ExperimentConfig[Any]:
+    """Return what `run_stage` trains with under such settings, none of them a stage's switch."""
+    configs = REPOSITORY / "configs"
+    return load(
+        configs / f"{config}.py", configs / "segmenter" / f"{segmenter}_{config}.py", settings
+    )
 
 
 def lend(run: Path, parts: Iterable[str], *, to: str, row: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.predictions import predict
 from benchmarks.seeded_rows import (
     REPOSITORY,
+    experiment_of,
     lend,
     read_or_fill,
     row_parser,
@@ -22,11 +23,14 @@ from benchmarks.seeded_rows import (
     seed_of,
     table_by_type,
 )
+from tris.config import ExperimentConfig
 from tris.data.index import expression_types, open_index
+from tris.errors import exits_cleanly
 from tris.metrics.evaluator import count_predictions
 from tris.metrics.summary import summarise
 
 LENT = ("data", "index", "clip", "response", "labels")
+CONFIG = "synthetic"
 RESULTS = REPOSITORY / "docs" / "segmenter_ablation.json"
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "DMMI": ("dmmi", ()),
@@ -43,6 +47,7 @@ COLUMNS = {"peak_in_mask_accuracy": "PointM", "mean_iou": "mIoU", "overall_iou":
 TYPES = ("attribute", "position", "relation")
 
 
+@exits_cleanly
 def main() -> None:
     """Train and score what is missing, or print the table."""
     parser = row_parser(__doc__, RESULTS)
@@ -51,22 +56,36 @@ def main() -> None:
     results = read_or_fill(
         arguments, ROWS, partial(measure, steps=arguments.steps),
         lambda name: {"steps": arguments.steps, "changes": list(ROWS[name][1])},
+        partial(row_experiment, steps=arguments.steps),
     )  # fmt: skip
     print(table_by_type(results, ROWS, COLUMNS, TYPES))
 
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
-    segmenter, changes = ROWS[name]
+    segmenter, _ = ROWS[name]
     folder = lend(run, LENT, to="segmenter_ablation", row=name)
     run_stage(
-        "train_segmenter", config="synthetic", segmenter=segmenter, folder=folder,
+        "train_segmenter", config=CONFIG, segmenter=segmenter, folder=folder,
         settings=[
-            f"--seed={seed_of(run)}", f"--segmenter.training.steps={steps}",
-            "--segmenter.training.evaluate-every=None", "--tracking.tracking=none", *changes,
+            f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(name, steps=steps)
         ],
     )  # fmt: skip
     return score(folder / f"segmenter_{segmenter}" / "model", run / "index")
+
+
+def flags_of(name: str, *, steps: int) -> list[str]:
+    """Return what a row is trained with on top of the config, as the command line has it."""
+    return [
+        f"--segmenter.training.steps={steps}", "--segmenter.training.evaluate-every=None",
+        *ROWS[name][1],
+    ]  # fmt: skip
+
+
+def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
+    """Return all that a row is trained with."""
+    flags = flags_of(name, steps=steps)
+    return experiment_of(config=CONFIG, segmenter=ROWS[name][0], settings=flags)
 
 
 def score(model: Path, index_directory: Path) -> dict[str, Any]:

@@ -1,20 +1,30 @@
 """Rows of benchmark tables that are kept from one start to the next."""
 
+import dataclasses
+import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks import generalized
-from benchmarks.seeded_rows import fill_rows, lend, read_or_fill, row_parser
+from benchmarks import ablation, beyond, generalized, segmenter_ablation
+from benchmarks.seeded_rows import digest_of, fill_rows, lend, read_or_fill, row_parser
+from configs import debug
+from tris.errors import InputError
+
+DEBUG = debug.get_config()
 
 
-def fill(out, runs, steps, done):
+def fill(out, runs, steps, done, experiment=DEBUG):
     def measure(name, run):
         done.append((name, run.name))
         return {"mean_iou": 0.5}
 
-    return fill_rows(["a", "b"], runs, out, measure, settings=lambda name: {"steps": steps}, jobs=1)
+    return fill_rows(
+        ["a", "b"], runs, out, measure, settings=lambda name: {"steps": steps},
+        experiment=lambda name: experiment, jobs=1,
+    )  # fmt: skip
 
 
 def test_a_further_seed_costs_only_what_is_new(tmp_path):
@@ -22,13 +32,69 @@ def test_a_further_seed_costs_only_what_is_new(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, done)
     results = fill(tmp_path / "out.json", [Path("seed0"), Path("seed1")], 5, done)
     assert done == [("a", "seed0"), ("b", "seed0"), ("a", "seed1"), ("b", "seed1")]
-    assert results["b"]["seed1"] == {"settings": {"steps": 5}, "mean_iou": 0.5}
+    assert results["b"]["seed1"] == {
+        "settings": {"steps": 5}, "config": digest_of(DEBUG), "mean_iou": 0.5
+    }  # fmt: skip
 
 
 def test_rows_of_other_settings_are_not_mixed(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, [])
-    with pytest.raises(SystemExit, match="other settings"):
+    with pytest.raises(InputError, match="'a' of seed0 was trained with other settings"):
         fill(tmp_path / "out.json", [Path("seed1")], 6, [])
+
+
+def test_rows_of_another_config_are_not_mixed(tmp_path):
+    done = []
+    fill(tmp_path / "out.json", [Path("seed0")], 5, done)
+    changed = dataclasses.replace(DEBUG, pretrain=None)
+    with pytest.raises(InputError, match="'a' of seed0 was trained with another config"):
+        fill(tmp_path / "out.json", [Path("seed1")], 5, done, changed)
+    assert len(done) == 2
+
+
+def test_a_row_of_a_time_before_digests_is_accepted_with_a_warning(tmp_path):
+    out = tmp_path / "out.json"
+    old = {"settings": {"steps": 5}, "mean_iou": 0.25}
+    out.write_text(json.dumps({"a": {"seed0": old}}))
+    with pytest.warns(UserWarning, match="'a' of seed0 does not say which config"):
+        results = fill(out, [Path("seed0"), Path("seed1")], 5, [])
+    assert results["a"]["seed0"] == old
+    assert results["a"]["seed1"]["config"] == digest_of(DEBUG)
+
+
+def test_seeds_and_dashboards_are_no_part_of_a_recipe():
+    tracking = dataclasses.replace(DEBUG.tracking, project="mine")
+    assert digest_of(dataclasses.replace(DEBUG, seed=5, tracking=tracking)) == digest_of(DEBUG)
+
+
+EXPERIMENTS = {
+    "beyond": (beyond.row_experiment, ("competition", "all, two rounds")),
+    "ablation": (
+        partial(ablation.row_experiment, steps=7),
+        ("classification", "classification, N + 1 = 12"),
+    ),
+    "segmenter_ablation": (
+        partial(segmenter_ablation.row_experiment, steps=7),
+        ("DMMI", "DMMI, one scale"),
+    ),
+    "generalized": (
+        partial(generalized.row_experiment, rows=generalized.ABLATIONS, share=0.5),
+        ("MABP", "MABP VI: masks of the last head only"),
+    ),
+}
+
+
+@pytest.mark.parametrize("benchmark", EXPERIMENTS)
+def test_rows_of_every_table_have_recipes_of_their_own(benchmark):
+    experiment_of_row, names = EXPERIMENTS[benchmark]
+    assert len({digest_of(experiment_of_row(name)) for name in names}) == len(names)
+
+
+def test_a_row_that_asks_the_network_of_another_has_its_recipe():
+    experiment = partial(generalized.row_experiment, rows=generalized.ABLATIONS, share=1.0)
+    asking = experiment("GRSer 4: random order in training")
+    assert asking == experiment("GRSer 4: random order in training and test")
+    assert asking.segmenter.network.ranking == "random"
 
 
 def test_what_a_run_does_not_have_can_be_lent_twice(tmp_path):
@@ -42,16 +108,17 @@ def test_what_a_run_does_not_have_can_be_lent_twice(tmp_path):
 
 
 @pytest.mark.parametrize("rows", ["main", "ablations"])
-def test_two_tables_with_rows_of_one_name_have_a_file_each(rows, tmp_path, monkeypatch):
+def test_two_tables_with_rows_of_one_name_have_a_file_each(rows, tmp_path, monkeypatch, capsys):
     assert set(generalized.MAIN) & set(generalized.ABLATIONS)
     files = {name: tmp_path / f"{name}.json" for name in generalized.RESULTS}
     monkeypatch.setattr(generalized, "RESULTS", files)
     monkeypatch.setattr(sys, "argv", ["generalized", "--rows", rows, "--table"])
-    with pytest.raises(SystemExit, match=f"{rows}.json is not there"):
+    with pytest.raises(SystemExit, match="2"):
         generalized.main()
+    assert f"{rows}.json is not there" in capsys.readouterr().err
 
 
 def test_a_table_that_is_not_there_yet_says_what_to_give(tmp_path):
     arguments = row_parser("A table.", tmp_path / "out.json").parse_args(["--table"])
-    with pytest.raises(SystemExit, match="give --runs"):
-        read_or_fill(arguments, ["a"], lambda name, run: {}, lambda name: {})
+    with pytest.raises(InputError, match="give --runs"):
+        read_or_fill(arguments, ["a"], lambda name, run: {}, lambda name: {}, lambda name: DEBUG)
