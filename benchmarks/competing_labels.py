@@ -1,55 +1,68 @@
 """Which settings of merging and competition suit a data set? Chosen on its validation split.
 
-    python benchmarks/competing_labels.py --run runs/synthetic                      labels, round 1
-    python benchmarks/competing_labels.py --run runs/synthetic --maps segmenter     later rounds
-    python benchmarks/competing_labels.py --run runs/synthetic --maps sentences     CRF at test
+    python -m benchmarks.competing_labels --run runs/synthetic                      labels, round 1
+    python -m benchmarks.competing_labels --run runs/synthetic --maps segmenter     later rounds
+    python -m benchmarks.competing_labels --run runs/synthetic --maps sentences     CRF at test
 
 Takes the networks of a run and a sample of the images of its validation split, whose masks score
-the labels; no training image and no training mask is looked at. One field after the other is
-varied, and the best value kept (a coordinate search from `EMBEDDED_LABELS`; give --competition
-image to choose the merging for labels that compete); figures are the mean IoU over referents, of
-images of even number, of odd number, and all: a gain that is not in both halves is noise. One
-thread.
+the labels; no training image and no training mask is looked at. The maps of later rounds are those
+of the segmenter that made the last round's labels (the round before the last), the sentences' those
+of the last round; --job names another one. One field after the other is varied, and the best value
+kept: a coordinate search from the settings of the run, whose degenerate labels count as they are
+(--competition says otherwise than the run whether labels compete at first); figures are the mean
+IoU over referents, of images of even number, of odd number, and all: a gain that is not in both
+halves is noise. One thread.
 """
 
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from accelerate import Accelerator
 
+from stages.loading import make_dataset
+from stages.rounds import earlier_job
+from stages.setup import (
+    Folders,
+    Stage,
+    find_stage1,
+    load_judge,
+    segmenter_job,
+    use_attention,
+    with_own_clip,
+)
+from stages.validation import IMAGES_PER_BATCH
 from tris.batch import Batch
+from tris.config import ExperimentConfig, read_experiment
 from tris.data.images import read_photograph
 from tris.data.index import Index, Referent, open_index
 from tris.data.loader import build_loader
 from tris.data.masks import decode_mask
 from tris.data.plan import evaluation_batches
-from tris.data.samples import ExpressionDataset
 from tris.data.tokens import build_tokenizer
-from tris.encoders.clip import ClipEncoder
+from tris.errors import exits_cleanly
+from tris.metrics.evaluator import predict_split
 from tris.model_directory import PretrainedModel
-from tris.pseudo.averaging import average_maps
+from tris.pseudo.averaging import ask_images, average_in_image
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import EMBEDDED_LABELS, LabelConfig
+from tris.pseudo.label import LabelConfig, PseudoLabel
 from tris.pseudo.label_image import label_image
-from tris.pseudo.merging import cannot_tell_apart
-from tris.pseudo.prms import PrmsConfig, batched_map_similarity
-from tris.pseudo.rivals import find_kinship, separate_contests
+from tris.pseudo.prms import PrmsConfig
+from tris.pseudo.rivals import separate_contests
 from tris.pseudo.selection import (
     ChosenMap,
     ImageMaps,
-    contests_of,
-    group_rows,
-    merge_maps,
-    number_rows,
-    weigh_maps,
+    JudgedImage,
+    choose_in_image,
+    judge_images,
 )
 from tris.response.calibration import upsample
 from tris.response.response_net import ResponseNet
@@ -148,15 +161,44 @@ SEARCH = {
 }
 
 
+def open_run(run: Path) -> Stage:
+    """Return a run's experiment, as its last stage was told; nothing is written.
+
+    Raises:
+        InputError: If there is none.
+    """
+    config = read_experiment(run / "config.json")
+    return Stage(config, Folders(run), None, Accelerator(cpu=True))
+
+
+def default_job(config: ExperimentConfig[Any], maps: str) -> str:
+    """Return the segmenter that labelled for the last round; of sentences the last round's own."""
+    last, rounds = segmenter_job(config), config.segmenter.rounds
+    return earlier_job(last, rounds - 1) if maps == "segmenter" and rounds > 1 else last
+
+
+def settings_of(config: ExperimentConfig[Any], maps: str) -> Settings:
+    """Return what a run makes labels with, of maps of a kind."""
+    rules = {
+        "stage1": config.labels.label,
+        "segmenter": config.self_training.label,
+        "sentences": config.evaluation.refinement,
+    }
+    return Settings(config.labels.selection, rules[maps])
+
+
 def numbered_batches(
-    network: PretrainedModel, index: Index, count: int
+    stage: Stage, network: PretrainedModel, index: Index, count: int
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yield the batches of ``count`` images, spread over the split."""
+    """Yield ``count`` images, spread over the split, in batches as the stages have them."""
     spec = network.input_spec
-    dataset = ExpressionDataset(index, spec, build_tokenizer(spec.tokenizer, assets=network.assets))
+    tokenizer = build_tokenizer(spec.tokenizer, assets=network.assets)
     images = evaluation_batches(index, images_per_batch=1)
     chosen = images[:: max(1, len(images) // count)][:count]
-    yield from zip(chosen, build_loader(dataset, chosen), strict=True)
+    starts = range(0, len(chosen), IMAGES_PER_BATCH)
+    batches = [[n for image in chosen[i : i + IMAGES_PER_BATCH] for n in image] for i in starts]
+    loader = build_loader(make_dataset(stage, index, spec, tokenizer), batches)
+    yield from zip(batches, loader, strict=True)
 
 
 def photograph_of(index: Index, referent: Referent) -> np.ndarray:
@@ -165,118 +207,95 @@ def photograph_of(index: Index, referent: Referent) -> np.ndarray:
     return np.array(opened, np.uint8)
 
 
-def stage1_cases(run: Path, index: Index, count: int) -> Iterator[Case]:
+def referents_of(index: Index, rows: Iterable[int]) -> list[Referent]:
+    """Return who is spoken of, each once, given the row of each sentence."""
+    return [index[row] for row in dict.fromkeys(rows)]
+
+
+def stage1_cases(stage: Stage, index: Index, count: int) -> Iterator[Case]:
     """Yield cases whose maps come from stage 1 and its judge."""
-    network = ResponseNet.from_pretrained(run / "response" / "model")
-    judge = ClipEncoder.from_pretrained(run / "clip")
-    for numbers, batch in numbered_batches(network, index, count):
-        groups = group_rows([index.expression_row(number)[0] for number in numbers])
-        positions = [index.expression_row(number)[1] for number in numbers]
-        referents = [index[row] for row in groups]
-        places = number_rows(groups, len(numbers))
+    network = ResponseNet.from_pretrained(find_stage1(stage))
+    judge = load_judge(with_own_clip(stage))
+    configs = {
+        activation: replace(stage.config.labels.selection, activation=activation)
+        for activation in ACTIVATIONS
+    }
+    for numbers, batch in numbered_batches(stage, network, index, count):
         with torch.inference_mode():
             logits = upsample(network(batch).response_logits.float(), batch.images.shape[-2:])
-            similarities = {
-                activation: judge_maps(judge, logits, batch, activation)
-                for activation in ACTIVATIONS
-            }
-        yield Case(
-            referents,
-            photograph_of(index, referents[0]),
-            weighing(referents, positions, places, logits, similarities),
-        )
+            judged = [
+                judge_images(logits, numbers, batch, judge, index, config=config)
+                for config in configs.values()
+            ]
+        for image in zip(*judged, strict=True):
+            referents = referents_of(index, (row for row, _ in image[0].places))
+            maps = choosing(dict(zip(configs, image, strict=True)), index)
+            yield Case(referents, photograph_of(index, referents[0]), maps)
 
 
-def judge_maps(judge: ClipEncoder, logits: Tensor, batch: Batch, activation: str) -> Tensor:
-    """Return the similarity of all maps and sentences of one image."""
-    config: dict[str, Any] = {"activation": activation}
-    (similarity,) = batched_map_similarity(
-        logits,
-        batch.images,
-        judge.embed_texts(batch.token_ids).float(),
-        image_index=batch.image_index,
-        maps_per_referent=[len(logits)],
-        embed_images=judge.embed_images,
-        image_size=judge.input_spec.image_size,
-        config=PrmsConfig(**config),
-    )
-    return similarity.float()
+def choosing(judged: dict[str, JudgedImage], index: Index) -> Callable[[Settings], ImageMaps]:
+    """Return a function that chooses or merges the maps under some settings.
 
-
-def weighing(
-    referents: list[Referent],
-    positions: list[int],
-    places: Tensor,
-    logits: Tensor,
-    similarities: dict[str, Tensor],
-) -> Callable[[Settings], ImageMaps]:
-    """Return a function that merges the maps under some settings."""
+    Args:
+        judged: One image, by the activation that it was judged under.
+        index: The split.
+    """
 
     def maps(settings: Settings) -> ImageMaps:
-        similarity = similarities[settings.selection.activation]
-        competing = settings.label.competing
-        kinship = find_kinship(referents, competing)
-        picks = weigh_maps(similarity, places, kinship, referents, config=settings.selection)
-        chosen = [
-            ChosenMap(each, positions[pick.row], pick.score, merge_maps(logits, pick).numpy())
-            for each, pick in zip(referents, picks, strict=True)
-        ]
-        alike = cannot_tell_apart(similarity, places, tolerance=competing.judge_tolerance)
-        return ImageMaps(chosen, contests_of(chosen, kinship, alike.numpy(), settings.label))
+        image = judged[settings.selection.activation]
+        return choose_in_image(image, index, selection=settings.selection, label=settings.label)
 
     return maps
 
 
-def segmenter_cases(run: Path, index: Index, count: int, *, alone: bool) -> Iterator[Case]:
-    """Yield cases whose maps come from the run's segmenter.
+def segmenter_cases(stage: Stage, job: str, index: Index, count: int) -> Iterator[Case]:
+    """Yield cases whose maps are means of what a segmenter of the run says to all sentences.
 
-    Args:
-        run: The run.
-        index: The split.
-        count: Images.
-        alone: Whether each sentence stands for itself, as at test.
+    As in `stages/relabel.py`, its attention is that of the training.
     """
-    network = Segmenter.from_pretrained(run / "segmenter" / "model")
-    for numbers, batch in numbered_batches(network, index, count):
-        rows = [index.expression_row(number) for number in numbers]
-        with torch.inference_mode():
-            logits = network(batch).mask_logits.float()
-        if alone:
-            chosen = [
-                ChosenMap(index[row], position, 0.0, each.numpy())
-                for (row, position), each in zip(rows, logits, strict=True)
-            ]
-            image = photograph_of(index, chosen[0].referent)
-            maps = ImageMaps(chosen, separate_contests(len(chosen)))
-            yield Case([each.referent for each in chosen], image, lambda _, maps=maps: maps)
-        else:
-            referents = [index[row] for row in dict.fromkeys(row for row, _ in rows)]
-            yield Case(
-                referents,
-                photograph_of(index, referents[0]),
-                averaging(numbers, batch, logits, index),
-            )
+    use_attention(stage.config.segmenter.training)
+    network = Segmenter.from_pretrained(stage.folders.model(job))
+    batches = numbered_batches(stage, network, index, count)
+    for numbers, probabilities in ask_images(lambda batch: network(batch).mask_logits, batches):
+        referents = referents_of(index, (index.expression_row(n)[0] for n in numbers))
+        maps = averaging(probabilities, numbers, index)
+        yield Case(referents, photograph_of(index, referents[0]), maps)
 
 
 def averaging(
-    numbers: list[int], batch: Batch, logits: Tensor, index: Index
+    probabilities: np.ndarray, numbers: list[int], index: Index
 ) -> Callable[[Settings], ImageMaps]:
     """Return a function that averages the maps under some settings."""
 
     def maps(settings: Settings) -> ImageMaps:
-        images = average_maps(lambda _: logits, [(numbers, batch)], index, label=settings.label)
-        return next(images)
+        return average_in_image(probabilities, numbers, index, label=settings.label)
 
     return maps
+
+
+def sentence_cases(stage: Stage, job: str, index: Index, count: int) -> Iterator[Case]:
+    """Yield cases in which each sentence of a segmenter stands for itself, as at test."""
+    network = Segmenter.from_pretrained(stage.folders.model(job))
+    predictions = predict_split(network, numbered_batches(stage, network, index, count), index)
+    for _, of_image in groupby(predictions, key=lambda each: each.referent.file_name):
+        chosen = [ChosenMap(each.referent, each.position, 0.0, each.response) for each in of_image]
+        maps = ImageMaps(chosen, separate_contests(len(chosen)))
+        photograph = photograph_of(index, chosen[0].referent)
+        yield Case([each.referent for each in chosen], photograph, lambda _, maps=maps: maps)
+
+
+def label_case(case: Case, settings: Settings) -> dict[int, PseudoLabel]:
+    """Return the label of every referent of an image, by its place."""
+    image = case.maps(settings)
+    maps = np.stack([each.response_logits for each in image.chosen])
+    return label_image(maps, case.image, image.contests, settings.label)
 
 
 def score(cases: Sequence[Case], settings: Settings) -> np.ndarray:
     """Return the IoU of every referent's label, image after image."""
     values = []
     for case in cases:
-        image = case.maps(settings)
-        maps = np.stack([each.response_logits for each in image.chosen])
-        labels = label_image(maps, case.image, image.contests, settings.label)
+        labels = label_case(case, settings)
         for place, referent in enumerate(case.referents):
             assert referent.mask is not None, "validation splits have masks"
             truth, label = decode_mask(referent.mask) == 1, labels[place].label
@@ -321,26 +340,35 @@ def search(
     return best
 
 
+@exits_cleanly
 def main() -> None:
     """Print the table and what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--maps", choices=sorted(SEARCH), default="stage1")
+    parser.add_argument("--job", help="the segmenter's folder in the run, as rounds/1/segmenter")
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--fields", nargs="+", help="of the search; all where left out")
-    parser.add_argument("--competition", choices=["none", "image"], default="none", help="at first")
+    parser.add_argument(
+        "--competition", choices=["none", "image"], help="at first, if not as the run"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    index = open_index(arguments.run / "index", arguments.split)
+    stage = open_run(arguments.run)
+    index = open_index(stage.folders.index, arguments.split)
+    job = arguments.job or default_job(stage.config, arguments.maps)
     if arguments.maps == "stage1":
-        cases = list(stage1_cases(arguments.run, index, arguments.images))
+        cases = list(stage1_cases(stage, index, arguments.images))
     else:
-        alone = arguments.maps == "sentences"
-        cases = list(segmenter_cases(arguments.run, index, arguments.images, alone=alone))
-    label = replace(EMBEDDED_LABELS, degenerate="keep", competition=arguments.competition)
-    settings = Settings(PrmsConfig(activation="sigmoid"), label)
+        make = segmenter_cases if arguments.maps == "segmenter" else sentence_cases
+        cases = list(make(stage, job, index, arguments.images))
+        print(f"maps of {stage.folders.model(job)}")
+    settings = settings_of(stage.config, arguments.maps)
+    competition = arguments.competition or settings.label.competition
+    label = replace(settings.label, degenerate="keep", competition=competition)
+    settings = replace(settings, label=label)
     fields = SEARCH[arguments.maps]
     fields = {name: fields[name] for name in arguments.fields or fields}
     print(f"{len(cases)} images, {sum(len(case.referents) for case in cases)} referents, mean IoU")

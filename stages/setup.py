@@ -124,8 +124,7 @@ def start_stage(
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True)],
     )
-    # Named after GPUs, heard by the processor's fused kernel, too.
-    torch.backends.cuda.enable_flash_sdp(settings.attention != "plain")
+    use_attention(settings)
     seed_everything(config.seed, process_index=accelerator.process_index)
     folders = Folders(arguments.run)
     if accelerator.is_main_process:
@@ -135,6 +134,12 @@ def start_stage(
         scratch.write_text(text)
         scratch.replace(folders.run / "config.json")
     return Stage(config, folders, arguments.data, accelerator, arguments.switches)
+
+
+def use_attention(settings: TrainingConfig) -> None:
+    """Take the attention that a training wants, in this process, from now on."""
+    # Named after GPUs, heard by the processor's fused kernel, too.
+    torch.backends.cuda.enable_flash_sdp(settings.attention != "plain")
 
 
 def segmenter_job(config: ExperimentConfig[Any]) -> str:

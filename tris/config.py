@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
 
+import dacite
 import tyro
 
 from tris.data.compose import CompositionConfig
@@ -336,6 +337,28 @@ def to_json(config: object) -> dict[str, Any]:
     """Return a config as JSON would give it back (tuples become lists, paths become text)."""
     plain: dict[str, Any] = json.loads(json.dumps(_plain(config)))
     return plain
+
+
+def read_experiment(path: Path) -> ExperimentConfig[Any]:
+    """Return what `to_json` made of an experiment: the ``config.json`` of a run.
+
+    The segmenter's network stays a dictionary, for the file does not name its class.
+
+    Raises:
+        InputError: If the file is missing, or is not of this version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.parent} is no run: it has no {path.name}; give a run's folder.")
+    try:
+        values = json.loads(path.read_text())
+        return dacite.from_dict(
+            ExperimentConfig[Any], values, dacite.Config(strict=True, cast=[tuple])
+        )
+    except (json.JSONDecodeError, dacite.DaciteError) as error:
+        raise InputError(
+            f"{path} is no experiment of this version of tris ({error}): every stage of the run "
+            "writes it anew."
+        ) from error
 
 
 def _plain(value: object) -> object:

@@ -7,7 +7,17 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.competing_labels import (
+    default_job,
+    label_case,
+    open_run,
+    segmenter_cases,
+    settings_of,
+    stage1_cases,
+)
+from stages.labelling import one_thread
 from tris.data.index import open_index
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
@@ -58,6 +68,35 @@ def test_labels_of_one_image_do_not_overlap(competing):
 
 def test_labels_that_competed_are_others_than_those_that_did_not(competing, finished_run):
     assert label_lines(competing / "labels") != label_lines(finished_run / "labels")
+
+
+@pytest.fixture
+def restores_attention():
+    yield
+    torch.backends.cuda.enable_flash_sdp(True)
+
+
+def assert_searched_as_made(run, maps, store):
+    """The search of benchmarks/competing_labels.py has the labels that are in the store."""
+    stage, index, made = open_run(run), open_index(run / "index", "train"), open_label_store(store)
+    settings, job = settings_of(stage.config, maps), default_job(stage.config, maps)
+    found = {}
+    with one_thread(stage):
+        if maps == "stage1":
+            cases = list(stage1_cases(stage, index, len(index)))
+        else:
+            cases = list(segmenter_cases(stage, job, index, len(index)))
+        for case in cases:
+            for place, label in label_case(case, settings).items():
+                found["refcoco", case.referents[place].referent_id] = label.label
+    assert found.keys() == set(made.keys())
+    for key, label in found.items():
+        np.testing.assert_array_equal(label, made.get(*key))
+
+
+def test_the_search_of_settings_has_the_labels_of_the_first_round(finished_run, competing):
+    for run in (finished_run, competing):
+        assert_searched_as_made(run, "stage1", run / "labels")
 
 
 @pytest.mark.multiprocess
@@ -114,6 +153,11 @@ def test_labels_of_the_second_round_name_it_and_do_not_overlap(two_rounds):
     assert settings.config["round"] == 2
     assert set(settings.weights) == {"segmenter"}
     assert_no_overlap(two_rounds, store)
+
+
+@pytest.mark.usefixtures("restores_attention")
+def test_the_search_of_settings_has_the_labels_of_the_second_round(two_rounds):
+    assert_searched_as_made(two_rounds, "segmenter", two_rounds / "rounds" / "2" / "labels")
 
 
 def test_every_round_and_the_crf_at_test_are_scored(two_rounds):

@@ -43,21 +43,33 @@ def average_maps(
         index: Where the expressions come from.
         label: Says whether referents compete, and when they are the same object.
     """
+    for numbers, probabilities in ask_images(segment, batches):
+        yield average_in_image(probabilities, numbers, index, label=label)
+
+
+def ask_images(
+    segment: Segment, batches: Iterable[tuple[list[int], Batch]]
+) -> Iterator[tuple[list[int], Float[np.ndarray, "expr height width"]]]:
+    """Yield, image after image, the running numbers and the probabilities of all its sentences.
+
+    The probabilities cover the photograph, without padding.
+    """
     for numbers, batch in batches:
         with torch.inference_mode():
             probabilities = segment(batch).float().sigmoid()
         for image, rows in group_rows(batch.image_index.tolist()).items():
-            maps = crop_to_content(probabilities[rows], batch, image)
-            yield _average_image(maps, [numbers[row] for row in rows], index, label=label)
+            maps = crop_to_content(probabilities[rows], batch.content_size[image])
+            yield [numbers[row] for row in rows], maps
 
 
-def _average_image(
+def average_in_image(
     probabilities: Float[np.ndarray, "expr height width"],
     numbers: list[int],
     index: Index,
     *,
     label: LabelConfig,
 ) -> ImageMaps:
+    """Return the maps of one image, of what `ask_images` says of it; see `average_maps`."""
     places = [index.expression_row(number) for number in numbers]
     groups = group_rows([row for row, _ in places])
     means = np.stack([probabilities[rows].mean(axis=0) for rows in groups.values()])

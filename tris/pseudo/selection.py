@@ -74,6 +74,22 @@ class ImageMaps(NamedTuple):
     contests: tuple[Contest, ...]
 
 
+class JudgedImage(NamedTuple):
+    """What the networks say of one image, before anything is chosen.
+
+    Attributes:
+        places: Row of the index and position of each sentence.
+        logits: One map per sentence, at the network's input size, before any activation.
+        similarity: Of the judge; row = image under a map, column = sentence.
+        content_size: Height and width of the part of the maps that shows the photograph.
+    """
+
+    places: list[tuple[int, int]]
+    logits: Float[Tensor, "expr height width"]
+    similarity: Float[Tensor, "expr expr"]
+    content_size: Int[Tensor, "2"]
+
+
 def select_in_batch(
     response_logits: Float[Tensor, "expr height width"],
     batch: Batch,
@@ -125,9 +141,11 @@ def choose_maps(
             if selection.method == "prms" and label.competition == "none":
                 found = _choose_alone(logits, numbers, batch, judge, index, config=selection)
             else:
-                found = _choose_together(
-                    logits, numbers, batch, judge, index, selection=selection, label=label
-                )
+                judged = judge_images(logits, numbers, batch, judge, index, config=selection)
+                found = [
+                    choose_in_image(each, index, selection=selection, label=label)
+                    for each in judged
+                ]
         yield from found
 
 
@@ -140,10 +158,10 @@ def group_rows(names: Sequence[int]) -> dict[int, list[int]]:
 
 
 def crop_to_content(
-    maps: Float[Tensor, "maps height width"], batch: Batch, image: int
+    maps: Float[Tensor, "maps height width"], content_size: Int[Tensor, "2"]
 ) -> Float[np.ndarray, "maps content_height content_width"]:
     """Return the part of the maps that shows the photograph."""
-    height, width = batch.content_size[image].tolist()
+    height, width = content_size.tolist()
     cropped: np.ndarray = maps[:, :height, :width].cpu().numpy()
     return cropped
 
@@ -222,43 +240,69 @@ def _choose_alone(
     for each in select_in_batch(logits, batch, judge, config):
         image = int(batch.image_index[each.row])
         row, position = index.expression_row(numbers[each.row])
-        (chosen,) = crop_to_content(logits[each.row : each.row + 1], batch, image)
+        (chosen,) = crop_to_content(logits[each.row : each.row + 1], batch.content_size[image])
         images.setdefault(image, []).append(ChosenMap(index[row], position, each.score, chosen))
     return [ImageMaps(chosen, separate_contests(len(chosen))) for chosen in images.values()]
 
 
-def _choose_together(
+def judge_images(
     logits: Float[Tensor, "expr height width"],
     numbers: list[int],
     batch: Batch,
     judge: ClipEncoder,
     index: Index,
     *,
-    selection: PrmsConfig,
-    label: LabelConfig,
-) -> list[ImageMaps]:
-    """Let the referents of each image meet: in the choice of the maps, in the contests, or both."""
+    config: PrmsConfig,
+) -> list[JudgedImage]:
+    """Hold the maps of each image of a batch against all its sentences.
+
+    Args:
+        logits: At the network's input size, before any activation.
+        numbers: Running numbers of the batch's expressions.
+        batch: Images with all their sentences.
+        judge: The frozen CLIP.
+        index: Where the expressions come from.
+        config: Activation and pass size; nothing else is read.
+    """
     images = group_rows(batch.image_index.tolist())
-    similarities = _similarities(logits, batch, judge, selection, list(images.values()))
-    found = []
-    for (image, rows), similarity in zip(images.items(), similarities, strict=True):
-        groups = group_rows([index.expression_row(numbers[row])[0] for row in rows])
-        referents = [index[row] for row in groups]
-        kinship = find_kinship(referents, label.competing)
-        places = number_rows(groups, len(rows)).to(similarity.device)
-        picks = weigh_maps(similarity.float(), places, kinship, referents, config=selection)
-        maps = torch.stack([merge_maps(logits[rows], each) for each in picks])
-        chosen = [
-            ChosenMap(referent, index.expression_row(numbers[rows[pick.row]])[1], pick.score, one)
-            for referent, pick, one in zip(
-                referents, picks, crop_to_content(maps, batch, image), strict=True
-            )
-        ]
-        close = cannot_tell_apart(
-            similarity.float(), places, tolerance=label.competing.judge_tolerance
+    similarities = _similarities(logits, batch, judge, config, list(images.values()))
+    return [
+        JudgedImage(
+            [index.expression_row(numbers[row]) for row in rows],
+            logits[rows],
+            similarity.float(),
+            batch.content_size[image],
         )
-        found.append(ImageMaps(chosen, contests_of(chosen, kinship, close.cpu().numpy(), label)))
-    return found
+        for (image, rows), similarity in zip(images.items(), similarities, strict=True)
+    ]
+
+
+def choose_in_image(
+    judged: JudgedImage, index: Index, *, selection: PrmsConfig, label: LabelConfig
+) -> ImageMaps:
+    """Let the referents of one image meet: in the choice of the maps, in the contests, or both.
+
+    Args:
+        judged: The image, under the activation of ``selection``.
+        index: Where the expressions come from.
+        selection: How one map per referent is made.
+        label: Says whether referents compete, and when they are the same object.
+    """
+    similarity = judged.similarity
+    groups = group_rows([row for row, _ in judged.places])
+    referents = [index[row] for row in groups]
+    kinship = find_kinship(referents, label.competing)
+    owners = number_rows(groups, len(judged.places)).to(similarity.device)
+    picks = weigh_maps(similarity, owners, kinship, referents, config=selection)
+    maps = torch.stack([merge_maps(judged.logits, each) for each in picks])
+    chosen = [
+        ChosenMap(referent, judged.places[pick.row][1], pick.score, one)
+        for referent, pick, one in zip(
+            referents, picks, crop_to_content(maps, judged.content_size), strict=True
+        )
+    ]
+    close = cannot_tell_apart(similarity, owners, tolerance=label.competing.judge_tolerance)
+    return ImageMaps(chosen, contests_of(chosen, kinship, close.cpu().numpy(), label))
 
 
 def contests_of(

@@ -1,11 +1,19 @@
 import ast
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tris.config import ExperimentConfig, SegmenterExperiment, load, parse_stage, to_json
+from tris.config import (
+    ExperimentConfig,
+    SegmenterExperiment,
+    load,
+    parse_stage,
+    read_experiment,
+    to_json,
+)
 from tris.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -135,6 +143,27 @@ def test_json_holds_every_leaf_as_json_gives_it_back():
     assert plain["data"]["evaluation_splits"] == list(config.data.evaluation_splits)
     assert set(plain) == {field.name for field in dataclasses.fields(config)}
     assert to_json(plain) == plain
+
+
+@pytest.mark.parametrize("name", ["debug", "refcoco_unc", "synthetic_gres"])
+def test_the_config_of_a_run_comes_back_with_its_classes(name, tmp_path):
+    config = load(CONFIGS / f"{name}.py", CONFIGS / "segmenter" / f"tris_{name}.py")
+    (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
+    again = read_experiment(tmp_path / "config.json")
+    network = again.segmenter.network
+    assert network == to_json(config.segmenter.network)
+    segmenter = dataclasses.replace(again.segmenter, network=config.segmenter.network)
+    assert dataclasses.replace(again, segmenter=segmenter) == config
+
+
+def test_a_folder_that_is_no_run_of_this_version_is_refused(tmp_path):
+    path = tmp_path / "config.json"
+    with pytest.raises(InputError, match=r"is no run: it has no config\.json"):
+        read_experiment(path)
+    for text in ("{", '{"colour": 3}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is no experiment of this version"):
+            read_experiment(path)
 
 
 def test_json_writes_paths_as_text():

@@ -1,16 +1,42 @@
 """The coordinate search of benchmarks/competing_labels.py."""
 
+import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from benchmarks import competing_labels
-from benchmarks.competing_labels import Settings, change_crf, search
+from benchmarks.competing_labels import (
+    Settings,
+    change_crf,
+    default_job,
+    label_case,
+    open_run,
+    score,
+    search,
+    sentence_cases,
+    settings_of,
+    stage1_cases,
+)
+from configs import debug, synthetic
+from stages.setup import Folders
+from tris.batch import InputSpec, SegmenterOutput, TokenizerConfig
+from tris.config import to_json
+from tris.data.index import IndexWriter, Referent, open_index
+from tris.data.masks import encode_mask
+from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.encoders.clip import ClipConfig
 from tris.pseudo.label import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 
 CASES = [SimpleNamespace(referents=[1]), SimpleNamespace(referents=[2])]
+SPEC = InputSpec((64, 64), resize="pad", tokenizer=TokenizerConfig("file", context_length=8))
+TOKENIZER = {TOKENIZER_FILE: train_word_tokenizer(["red box"], vocabulary_size=99)}
+CLIP = ClipConfig("tris-small", pretrained="", input_spec=SPEC, vocabulary_size=99)
 
 
 @pytest.mark.parametrize(("values", "kept"), [((1.0, 30.0), 16.0), ((1.0, 17.0, 30.0), 17.0)])
@@ -23,3 +49,83 @@ def test_what_no_value_beats_is_kept(monkeypatch, values, kept):
     assert given.label.crf.bilateral_sxy == 16.0
     found = search(CASES, given, {"reach": (change_crf("bilateral_sxy"), values)})
     assert found.label.crf.bilateral_sxy == kept
+
+
+def with_segmenter(**changes):
+    config = debug.get_config()
+    return dataclasses.replace(config, segmenter=dataclasses.replace(config.segmenter, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "labeller", "last"),
+    [
+        ({}, "segmenter", "segmenter"),
+        ({"rounds": 2}, "rounds/1/segmenter", "segmenter"),
+        ({"rounds": 3, "name": "dmmi"}, "rounds/2/segmenter_dmmi", "segmenter_dmmi"),
+    ],
+)
+def test_the_segmenter_is_the_one_that_labelled_for_the_last_round(changes, labeller, last):
+    config = with_segmenter(**changes)
+    assert default_job(config, "segmenter") == labeller
+    assert default_job(config, "sentences") == last
+
+
+def test_the_search_starts_from_what_the_run_uses():
+    config = synthetic.get_config()
+    assert settings_of(config, "stage1") == Settings(config.labels.selection, config.labels.label)
+    assert settings_of(config, "segmenter").label == config.self_training.label
+    assert settings_of(config, "sentences").label == config.evaluation.refinement
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A run on padded photographs that brought its CLIP along, so there is no RUN/clip."""
+    run = tmp_path_factory.mktemp("photographs")
+    config = debug.get_config()
+    response = dataclasses.replace(
+        config.response,
+        network=dataclasses.replace(config.response.network, encoder=CLIP, input_spec=SPEC, dim=16),
+        calibration=dataclasses.replace(config.response.calibration, encoder=CLIP),
+    )
+    config = dataclasses.replace(config, pretrain=None, response=response)
+    (run / "config.json").write_text(json.dumps(to_json(config)))
+    torch.manual_seed(0)
+    network = response.network.build()
+    network.assets = TOKENIZER
+    network.save_pretrained(Folders(run).model("response"))
+    with IndexWriter(run / "index", dataset="toy", images=run) as writer:
+        for number in range(4):
+            name = f"{number // 2}.png"
+            Image.new("RGB", (100, 50)).save(run / name)
+            mask = encode_mask(np.ones((50, 100), bool))
+            writer.add("val", Referent(
+                number, number // 2, name, 50, 100, (2 * number, 2 * number + 1), ("red", "box"),
+                ("red", "box"), annotation_ids=(number,), mask=mask,
+            ))  # fmt: skip
+    return open_run(run), open_index(run / "index", "val")
+
+
+def test_maps_of_padded_photographs_cover_the_photograph(photographs):
+    stage, index = photographs
+    cases = list(stage1_cases(stage, index, 80))
+    assert [[each.referent_id for each in case.referents] for case in cases] == [[0, 1], [2, 3]]
+    settings = settings_of(stage.config, "stage1")
+    for case in cases:
+        assert {each.response_logits.shape for each in case.maps(settings).chosen} == {(32, 64)}
+        assert {each.label.shape for each in label_case(case, settings).values()} == {(50, 100)}
+
+
+def test_single_sentences_are_asked_as_at_test(photographs, monkeypatch):
+    stage, index = photographs
+
+    def network(batch):
+        return SegmenterOutput(torch.ones(len(batch.token_ids), 64, 64), None, {})
+
+    network.input_spec, network.assets = SPEC, TOKENIZER
+    fake = SimpleNamespace(from_pretrained=lambda folder: network)
+    monkeypatch.setattr(competing_labels, "Segmenter", fake)
+    cases = list(sentence_cases(stage, "segmenter", index, 80))
+    assert [len(case.referents) for case in cases] == [4, 4]
+    settings = settings_of(stage.config, "sentences")
+    label = dataclasses.replace(settings.label, degenerate="keep")
+    np.testing.assert_array_equal(score(cases, dataclasses.replace(settings, label=label)), 1)
