@@ -26,7 +26,8 @@ import numpy as np
 from tris.data.masks import decode_mask, polygons_to_rle, resize_mask
 from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig
 from tris.pseudo.label import LabelConfig, normalise_map
-from tris.pseudo.pool import LabelPool, LabelTask
+from tris.pseudo.pool import ImageTask, LabelPool
+from tris.pseudo.rivals import separate_contests
 
 THRESHOLDS = [round(value, 2) for value in np.arange(0.2, 0.7, 0.02).tolist()]
 DEFAULT = LabelConfig(degenerate="keep")
@@ -139,15 +140,20 @@ def sweep_thresholds(samples: list[Sample], *, is_normalised: bool) -> np.ndarra
 def score_config(samples: list[Sample], config: LabelConfig, num_workers: int) -> np.ndarray:
     """Return the IoU of the refined label per mask."""
     tasks = (
-        LabelTask(sample.mask, sample.coarse, np.ascontiguousarray(sample.image))
+        ImageTask(
+            sample.mask,
+            sample.coarse[None],
+            np.ascontiguousarray(sample.image),
+            separate_contests(1),
+        )
         for sample in samples
     )
     with LabelPool(config, num_workers) as pool:
         return np.array(
             [
-                intersection_over_union(result.label, mask)
-                for mask, result in pool.refine(tasks)
-                if result.label is not None
+                intersection_over_union(label, mask)
+                for mask, results in pool.refine_images(tasks)
+                if (label := results[0].label) is not None
             ]
         )
 

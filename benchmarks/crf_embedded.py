@@ -29,8 +29,9 @@ from tris.data.synthetic import SyntheticConfig, write_synthetic
 from tris.data.tokens import build_tokenizer
 from tris.encoders.clip import ClipEncoder
 from tris.pseudo.label import EMBEDDED_LABELS, LabelConfig
-from tris.pseudo.pool import LabelPool, LabelTask
+from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.prms import PrmsConfig
+from tris.pseudo.rivals import separate_contests
 from tris.pseudo.selection import select_in_batch
 from tris.response.calibration import upsample
 from tris.response.response_net import ResponseNet
@@ -109,13 +110,16 @@ def main() -> None:
     print("| labels | even scenes | odd scenes | all | ms |\n|---|---|---|---|---|")
     for name, config in CANDIDATES.items():
         start = time.perf_counter()
-        tasks = (LabelTask(sample.mask, sample.coarse, sample.image) for sample in samples)
+        tasks = (
+            ImageTask(sample.mask, sample.coarse[None], sample.image, separate_contests(1))
+            for sample in samples
+        )
         with LabelPool(replace(config, degenerate="keep"), arguments.workers) as pool:
             values = np.array(
                 [
-                    intersection_over_union(result.label, mask)
-                    for mask, result in pool.refine(tasks)
-                    if result.label is not None
+                    intersection_over_union(label, mask)
+                    for mask, results in pool.refine_images(tasks)
+                    if (label := results[0].label) is not None
                 ]
             )
         print_row(name, values, is_odd, time.perf_counter() - start)

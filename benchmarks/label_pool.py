@@ -13,10 +13,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from tris.pseudo.label import LabelConfig
-from tris.pseudo.pool import LabelPool, LabelTask
+from tris.pseudo.pool import ImageTask, LabelPool
+from tris.pseudo.rivals import separate_contests
 
 
-def make_tasks(count: int, size: int) -> list[LabelTask]:
+def make_tasks(count: int, size: int) -> list[ImageTask]:
     """Return noise with the smoothness of photographs, and one blob per map."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:10, :10]
@@ -26,7 +27,8 @@ def make_tasks(count: int, size: int) -> list[LabelTask]:
         image = np.clip(128 + 400 * noise, 0, 255).astype(np.uint8)
         y, x = generator.uniform(2, 7, 2)
         blob = 3 - 0.7 * np.hypot(rows - y, columns - x)
-        tasks.append(LabelTask(number, blob.astype(np.float32), image))
+        maps = blob.astype(np.float32)[None]
+        tasks.append(ImageTask(number, maps, image, separate_contests(1)))
     return tasks
 
 
@@ -44,7 +46,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for pool in (one, many):
                 start = time.perf_counter()
-                labels = [result.label for _, result in pool.refine(tasks)]
+                labels = [found[0].label for _, found in pool.refine_images(tasks)]
                 seconds = time.perf_counter() - start
                 assert len(labels) == len(tasks)
                 best[pool.num_workers] = min(best[pool.num_workers], seconds)

@@ -3,7 +3,7 @@
 Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Expression
 Segmentation" (arXiv 2405.15169).
 Command: make stage1 stage2 CONFIG=refcoco_mini SEGMENTER=mabp DATA=folder
-Cost: about a minute on two CPU cores.
+Cost: about three minutes on one CPU core, two other trainings beside it.
 Expected: nothing; see configs/refcoco_mini.py.
 """
 

@@ -9,9 +9,9 @@ import numpy as np
 from tris.data.images import read_photograph
 from tris.data.index import Index
 from tris.metrics.evaluator import Prediction
-from tris.pseudo.contest import Contest
 from tris.pseudo.label import LabelConfig, PseudoLabel
 from tris.pseudo.pool import ImageTask, LabelPool
+from tris.pseudo.rivals import separate_contests
 
 
 def refine_predictions(
@@ -40,5 +40,5 @@ def _make_tasks(predictions: Iterable[Prediction], index: Index) -> Iterator[Ima
         group = list(of_image)
         photograph = read_photograph(path, is_turned=group[0].referent.is_turned)
         maps = np.stack([each.response for each in group])
-        alone = tuple(Contest(((place,),), num_labelled=1) for place in range(len(group)))
+        alone = separate_contests(len(group))
         yield ImageTask(group, maps, np.array(photograph, np.uint8), alone)

@@ -6,39 +6,23 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from tris.errors import InputError
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import LabelConfig, PseudoLabel, label_referent
+from tris.pseudo.label import LabelConfig, PseudoLabel
 from tris.pseudo.label_image import label_image
-
-Answer = TypeVar("Answer")
 
 TASKS_IN_FLIGHT = 8
 """Per worker: enough to keep it busy while the network works, few enough to bound memory."""
-
-
-class LabelTask(NamedTuple):
-    """One referent to label.
-
-    Attributes:
-        key: Comes back with the label; it does not travel to the worker.
-        response_logits: The chosen map, h w, before any activation.
-        image: The photograph, uint8, height width 3.
-    """
-
-    key: Any
-    response_logits: np.ndarray
-    image: np.ndarray
 
 
 class ImageTask(NamedTuple):
@@ -100,46 +84,27 @@ class LabelPool:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
 
-    def refine(self, tasks: Iterable[LabelTask]) -> Iterator[tuple[Any, PseudoLabel]]:
-        """Yield the labels in the order of their tasks, reading only a little ahead.
-
-        Raises:
-            InputError: If a worker died (most often for want of memory).
-        """
-        calls = (
-            (task.key, label_referent, (task.response_logits, task.image, self.config))
-            for task in tasks
-        )
-        yield from self._run(calls)
-
     def refine_images(
         self, tasks: Iterable[ImageTask]
     ) -> Iterator[tuple[Any, dict[int, PseudoLabel]]]:
         """Yield the labels of whole images, by the referents' places, in the order of their tasks.
 
+        Only a little is read ahead.
+
         Raises:
             InputError: If a worker died (most often for want of memory).
         """
-        calls = (
-            (task.key, label_image, (task.response_logits, task.image, task.contests, self.config))
-            for task in tasks
-        )
-        yield from self._run(calls)
-
-    def _run(
-        self, calls: Iterable[tuple[Any, Callable[..., Answer], tuple[Any, ...]]]
-    ) -> Iterator[tuple[Any, Answer]]:
-        """Call functions with arguments, here or in the workers; keys stay here."""
         if self._executor is None:
-            for key, function, arguments in calls:
-                yield key, function(*arguments)
+            for task in tasks:
+                yield task.key, label_image(*self._arguments(task))
             return
-        pending: deque[tuple[Any, Future[Answer]]] = deque()
+        pending: deque[tuple[Any, Future[dict[int, PseudoLabel]]]] = deque()
         try:
-            for key, function, arguments in calls:
+            for task in tasks:
                 if len(pending) >= TASKS_IN_FLIGHT * self.num_workers:
                     yield _finish(pending)
-                pending.append((key, self._executor.submit(function, *arguments)))
+                labels = self._executor.submit(label_image, *self._arguments(task))
+                pending.append((task.key, labels))
             while pending:
                 yield _finish(pending)
         except BrokenProcessPool as error:
@@ -148,8 +113,16 @@ class LabelPool:
                 "are kept) with fewer workers."
             ) from error
 
+    def _arguments(
+        self, task: ImageTask
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Contest, ...], LabelConfig]:
+        """Return what `label_image` is called with; the key stays here."""
+        return task.response_logits, task.image, task.contests, self.config
 
-def _finish(pending: "deque[tuple[Any, Future[Answer]]]") -> tuple[Any, Answer]:
+
+def _finish(
+    pending: deque[tuple[Any, Future[dict[int, PseudoLabel]]]],
+) -> tuple[Any, dict[int, PseudoLabel]]:
     key, future = pending.popleft()
     return key, future.result()
 

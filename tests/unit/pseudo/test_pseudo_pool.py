@@ -11,7 +11,8 @@ import pytest
 
 from tris.errors import InputError
 from tris.pseudo.label import EMBEDDED_LABELS, label_referent
-from tris.pseudo.pool import TASKS_IN_FLIGHT, LabelPool, LabelTask
+from tris.pseudo.pool import TASKS_IN_FLIGHT, ImageTask, LabelPool
+from tris.pseudo.rivals import separate_contests
 
 IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parents[3])}
 
@@ -19,30 +20,32 @@ IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parents[3])}
 def make_tasks(count):
     generator = np.random.default_rng(0)
     for number in range(count):
-        yield LabelTask(
+        yield ImageTask(
             key=("toy", number),
-            response_logits=generator.normal(size=(3, 3)).astype(np.float32),
+            response_logits=generator.normal(size=(1, 3, 3)).astype(np.float32),
             image=generator.integers(0, 255, (12, 14, 3), np.uint8),
+            contests=separate_contests(1),
         )
 
 
 def label_here(count):
     return [
-        (task.key, label_referent(task.response_logits, task.image, EMBEDDED_LABELS))
+        (task.key, label_referent(task.response_logits[0], task.image, EMBEDDED_LABELS))
         for task in make_tasks(count)
     ]
 
 
 def assert_same(found, expected):
     assert [key for key, _ in found] == [key for key, _ in expected]
-    for (_, left), (_, right) in zip(found, expected, strict=True):
+    for (_, labels), (_, right) in zip(found, expected, strict=True):
+        left = labels[0]
         assert left.degeneracy == right.degeneracy
         np.testing.assert_array_equal(left.label, right.label)
 
 
 def test_without_workers_labels_are_made_here_in_order():
     with LabelPool(EMBEDDED_LABELS, 0) as pool:
-        assert_same(list(pool.refine(make_tasks(5))), label_here(5))
+        assert_same(list(pool.refine_images(make_tasks(5))), label_here(5))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def pool():
 @pytest.mark.multiprocess
 def test_workers_give_the_same_labels_in_the_same_order(pool):
     count = 3 * TASKS_IN_FLIGHT
-    assert_same(list(pool.refine(make_tasks(count))), label_here(count))
+    assert_same(list(pool.refine_images(make_tasks(count))), label_here(count))
 
 
 @pytest.mark.multiprocess
@@ -67,21 +70,21 @@ def test_only_a_few_tasks_are_read_ahead(pool):
             read += 1
             yield task
 
-    next(pool.refine(watched()))
+    next(pool.refine_images(watched()))
     assert read <= TASKS_IN_FLIGHT * 2 + 1
 
 
 @pytest.mark.multiprocess
 def test_bad_input_inside_a_worker_reaches_the_caller_as_it_is(pool):
-    task = next(make_tasks(1))._replace(response_logits=np.full((2, 2), np.nan, np.float32))
+    task = next(make_tasks(1))._replace(response_logits=np.full((1, 2, 2), np.nan, np.float32))
     with pytest.raises(InputError, match="not finite"):
-        list(pool.refine([task]))
+        list(pool.refine_images([task]))
 
 
 @pytest.mark.multiprocess
 def test_a_worker_that_dies_is_reported_in_one_sentence():
     with LabelPool(EMBEDDED_LABELS, 1) as pool:
-        labels = pool.refine(make_tasks(40))
+        labels = pool.refine_images(make_tasks(40))
         next(labels)
         children = psutil.Process().children(recursive=True)
         workers = [child for child in children if not child.children() and _is_worker(child)]
