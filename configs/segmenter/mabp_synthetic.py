@@ -9,8 +9,8 @@ layers per level instead of three. A part of the sentences is composed into ones
 objects, or about none, which weigh 3 in the no-target loss (released: 1.1): a ninth of so few
 samples would teach it too little.
 Command: make stage1 stage2 SEGMENTER=mabp
-Cost, measured on CONFIG=synthetic_gres: 800 steps of 24 in 25 minutes on one core without AVX-512,
-    another training beside it; on two idle ones 1.09 s a step (forward and backward), 15 minutes.
+Cost: on CONFIG=synthetic_gres 800 steps of 24 took 25 minutes on one core without AVX-512,
+    another training beside it; on two idle ones 1.09 s a step (forward and backward): 15 minutes.
 Expected: nothing yet on this data set; on sentences about several objects and none,
     docs/segmenters.md.
 """

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, debug_launcher
+from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from tris.metrics.counts import count_row
@@ -33,8 +34,9 @@ def make_rows(numbers):
 
 
 def score_in_two_processes(path):
+    AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have left its own
     accelerator = Accelerator(cpu=True)
-    found = {}
+    found = {"processes": accelerator.num_processes}
     for length in LENGTHS:
         for batch in BATCHES:
             loader = accelerator.prepare(DataLoader(torch.arange(length), batch_size=batch))
@@ -55,6 +57,7 @@ def test_two_processes_print_the_numbers_of_one_for_every_length_and_batch(tmp_p
     path = tmp_path / "found.json"
     debug_launcher(score_in_two_processes, (path,), num_processes=2)
     found = json.loads(path.read_text())
+    assert found.pop("processes") == 2
     assert found.pop("uneven") == [0, 1]
     for name, metrics in found.items():
         length = int(name.split()[0])
