@@ -134,6 +134,9 @@ ABLATIONS = {
     "GRSer 5: without vision-activated heatmaps": grser("no-has-vision-heatmaps"),
     "GRSer 5: without mirror training": grser("no-has-mirror-training"),
     "GRSer 5: without triplet loss": grser("no-has-triplet-loss"),
+    "GRSer 5: without triplet loss and response": grser(
+        "no-has-triplet-loss", "no-has-response-input"
+    ),
     "GRSer 6: N = 3": in_groups_of(3, batch_size=33),
     "GRSer 6: N = 5": in_groups_of(5, batch_size=30),
 }

@@ -41,6 +41,8 @@ class Gallery:
         for each in predictions:
             if self._is_wanted(each):
                 mask = mask_from_response(each.response).astype(np.uint8)
+                if each.no_target:
+                    mask = np.zeros_like(mask)
                 self._change(
                     each.referent, each.position, prediction=mask, peak=find_peak(each.response)
                 )

@@ -32,7 +32,7 @@ class GalleryItem:
         split: Split that the sentence belongs to.
         response: Stage-1 map, any size; values <= 0 are stored as 0.
         label: Pseudo-label: 0, 1, 255 = ignore; original pixels.
-        prediction: Stage-2 mask; original pixels.
+        prediction: Stage-2 mask; original pixels; empty where the network says nothing fits.
         truth: Ground truth; original pixels.
         peak: x, y of the peak of the prediction's logits; original pixels.
         numbers: Figures of this sentence, for example ``{"label_iou": 0.8}``; fractions.

@@ -14,11 +14,13 @@ from tris.tracking.names import percent
 from tris.tracking.overlays import (
     LABEL_COLOUR,
     PREDICTION_COLOUR,
+    REFUSAL,
     TRUTH_COLOUR,
     Colour,
     Image,
     Mask,
     draw_overlay,
+    draw_refusal,
     draw_response,
     mark_peak,
     peak_of,
@@ -130,8 +132,11 @@ def _draw(item: GalleryItem, kind: str) -> Image | None:
     mask: Mask | None = getattr(item, kind)
     if mask is None:
         return None
-    peak = item.peak if kind == "prediction" else None
-    return draw_overlay(image, mask, peak=peak, color=_COLOURS[kind])
+    if kind != "prediction":
+        return draw_overlay(image, mask, color=_COLOURS[kind])
+    if not mask.any():
+        return draw_refusal(image)
+    return draw_overlay(image, mask, peak=item.peak, color=_COLOURS[kind])
 
 
 def _fit(item: GalleryItem) -> GalleryItem:
@@ -171,6 +176,8 @@ def _alternative(item: GalleryItem, kind: str) -> str:
     if kind == "response":
         return f"Heat map of the response to “{item.expression}”, its peak marked"
     mask: Mask = getattr(item, kind)
+    if kind == "prediction" and not mask.any():
+        return f"{_CAPTIONS[kind]} for “{item.expression}”: {REFUSAL}"
     share = percent(float(np.mean(mask == 1)))
     return f"{_CAPTIONS[kind]} for “{item.expression}”: {share:.1f} % of the image"
 

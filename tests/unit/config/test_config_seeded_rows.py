@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, beyond, generalized, segmenter_ablation
+from benchmarks import ablation, beyond, generalized, label_recipes, segmenter_ablation
 from benchmarks.seeded_rows import digest_of, fill_rows, lend, read_or_fill, row_parser
 from configs import debug
 from tris.errors import InputError
@@ -80,6 +80,10 @@ EXPERIMENTS = {
     "generalized": (
         partial(generalized.row_experiment, rows=generalized.ABLATIONS, share=0.5),
         ("MABP", "MABP VI: masks of the last head only"),
+    ),
+    "label_recipes": (
+        partial(label_recipes.row_experiment, share=0.4),
+        tuple(label_recipes.ROWS),
     ),
 }
 

@@ -2,11 +2,13 @@ import dataclasses
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from configs import debug
 from stages.evaluate_generalized import generalized_splits
+from stages.gallery import Gallery
 from stages.loading import TrainingBatches, evaluation_loader, make_dataset
 from stages.prepare_data import find_official, prepare
 from stages.setup import Folders, Stage
@@ -14,6 +16,7 @@ from tris.config import DataConfig
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
+from tris.metrics.evaluator import Prediction
 
 NUM_TRAIN, NUM_VAL = 7, 5
 
@@ -186,3 +189,20 @@ def test_evaluation_batches_are_whole_ones_whatever_the_number_of_processes(prep
     assert sorted(share(0, 2) + share(1, 2)) == sorted(alone)
     assert share(3, 5) == [alone[3]]
     assert share(4, 5) == []
+
+
+def test_the_gallery_keeps_no_mask_of_a_sentence_that_is_refused(prepared):
+    index = open_index(prepared / "index", "val")
+    gallery = Gallery(index, split="val")
+    maps = np.ones((96, 96), np.float32)
+    told = (
+        Prediction(referent, position, maps, no_target=position == 0)
+        for referent in index
+        for position in range(len(referent.sentences))
+    )
+    passed = list(gallery.masks(told))
+    assert all(each.response is maps for each in passed)
+    shown = {item.expression_id: item.prediction.any() for item in gallery.gather()}
+    said = {each.referent.expression_ids[each.position]: not each.no_target for each in passed}
+    assert {said[number] for number in shown} == {False, True}
+    assert shown == {number: said[number] for number in shown}

@@ -3,13 +3,16 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tris.cli.report import main
 from tris.errors import InputError
 from tris.tracking.charts import Series, line_chart, mean_series, nice_ticks
+from tris.tracking.panels import save_gallery
 from tris.tracking.report import write_report
 from tris.tracking.report_tables import headlines, split_table
 from tris.tracking.runs import group_runs, read_run
@@ -58,6 +61,22 @@ def test_every_picture_is_there_and_described(make_run, tmp_path):
     for image in images:
         assert (page.parent / image["src"]).is_file()
         assert "the red <ring>" in image["alt"]
+
+
+def test_a_refused_sentence_has_words_instead_of_a_mask_and_a_peak(make_run, make_item, tmp_path):
+    run = make_run("a")
+    nothing = np.zeros((24, 32), np.uint8)
+    save_gallery([make_item(1, prediction=nothing), make_item(2)], run / "gallery")
+    page = write_report([run], tmp_path / "out")
+    pictures = {
+        image["src"]: image["alt"] for image in parse(page).images if "-prediction" in image["src"]
+    }
+    refused, found = sorted(pictures)
+    assert pictures[refused].endswith(": nothing here")
+    assert pictures[found].endswith("% of the image")
+    drawn = np.asarray(Image.open(page.parent / refused).convert("RGB"))
+    assert (drawn.max(axis=2) - drawn.min(axis=2)).max() < 40  # no colour of a peak or an object
+    assert drawn.max() > 200  # white words
 
 
 def test_the_sentence_is_escaped(make_run, tmp_path):
