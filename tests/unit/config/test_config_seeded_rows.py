@@ -82,7 +82,7 @@ EXPERIMENTS = {
         ("MABP", "MABP VI: masks of the last head only"),
     ),
     "label_recipes": (
-        partial(label_recipes.row_experiment, share=0.4),
+        partial(label_recipes.row_experiment, steps=7),
         tuple(label_recipes.ROWS),
     ),
 }

@@ -1,0 +1,150 @@
+"""What the default's labels are worth to the other segmenters, against those of the paper's.
+
+    python -m benchmarks.label_recipes --runs runs/gres0 runs/gres1 runs/gres2
+    python -m benchmarks.label_recipes --table
+
+Each of the runs (`make stage1 CONFIG=synthetic_gres RUN=... ARGS="--seed ..."`, then its labels:
+stages/make_pseudo_labels.py) lends its data, its CLIP, its stage 1 and its labels; the paper's
+labels come from a stage 1 of configs/synthetic_tris.py on the same data and CLIP. Two rows of a
+segmenter differ in their labels alone: both start from the run's own stage 1, which helps the
+paper's. Trainings are short. Scored on the validation split, labels on every fourth referent of the
+training split. Rows that exist are kept. One thread per training.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import generalized, label_quality, segmenter_ablation
+from benchmarks.beyond import STAGE0
+from benchmarks.seeded_rows import (
+    REPOSITORY,
+    Results,
+    experiment_of,
+    lend,
+    read_or_fill,
+    row_parser,
+    run_stage,
+    seed_of,
+    table_by_type,
+)
+from configs import synthetic_tris
+from tris.config import ExperimentConfig
+from tris.data.index import open_index
+from tris.errors import exits_cleanly
+from tris.pseudo.store import open_label_store
+
+RESULTS = REPOSITORY / "docs" / "label_recipes.json"
+FOLDER = "label_recipes"
+PAPER, OURS = "the paper's labels", "the default's labels"
+COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training: a segmenter, the config whose file it has, and whose labels it learns from."""
+
+    segmenter: str
+    config: str
+    labels: str
+
+
+SEGMENTERS = {
+    "DMMI": ("dmmi", "synthetic"),
+    "HARIS": ("haris", "synthetic"),
+    "MABP": ("mabp", "synthetic_gres"),
+    "GRSer": ("grser", "synthetic_gres"),
+}
+ROWS = {
+    f"{title}, {labels}": Row(segmenter, config, labels)
+    for title, (segmenter, config) in SEGMENTERS.items()
+    for labels in (PAPER, OURS)
+}
+
+
+@exits_cleanly
+def main() -> None:
+    """Train and score what is missing, or print the tables."""
+    parser = row_parser(__doc__, RESULTS)
+    parser.add_argument("--steps", type=int, default=200)
+    arguments = parser.parse_args()
+    if not arguments.table:
+        for run in arguments.runs:
+            make_paper_labels(run)
+    results = read_or_fill(
+        arguments, ROWS, partial(measure, steps=arguments.steps),
+        lambda name: {"steps": arguments.steps, "labels": ROWS[name].labels},
+        partial(row_experiment, steps=arguments.steps),
+    )  # fmt: skip
+    print(table_by_type(results, ROWS, COLUMNS, segmenter_ablation.TYPES))
+    print(f"\n{table_of_gains(results)}")
+
+
+def paper_folder(run: Path) -> Path:
+    """Return where the paper's recipe has its stage 1 and labels, on a run's data and CLIP."""
+    return lend(run, STAGE0, to=FOLDER, row=PAPER)
+
+
+def make_paper_labels(run: Path) -> None:
+    """Train the paper's stage 1 and make its labels, as far as they are not there."""
+    for stage in ("train_response", "make_pseudo_labels"):
+        run_stage(
+            stage, config="synthetic_tris", segmenter="tris", folder=paper_folder(run),
+            settings=[
+                f"--seed={seed_of(run)}", "--tracking.tracking=none",
+                "--response.training.evaluate-every=None",
+            ],
+        )  # fmt: skip
+
+
+def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
+    """Train and score one row on one seed; return fractions."""
+    row = ROWS[name]
+    folder = lend(run, (part for part in generalized.LENT if part != "labels"), to=FOLDER, row=name)
+    labels = (run if row.labels == OURS else paper_folder(run)) / "labels"
+    if not (folder / "labels").exists():
+        (folder / "labels").symlink_to(labels.resolve())
+    run_stage(
+        "train_segmenter", config=row.config, segmenter=row.segmenter, folder=folder,
+        settings=[f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(steps=steps)],
+    )  # fmt: skip
+    found = segmenter_ablation.score(folder / f"segmenter_{row.segmenter}" / "model", run / "index")
+    index = open_index(run / "index_with_masks", "train")
+    found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
+    return found
+
+
+def flags_of(*, steps: int) -> list[str]:
+    """Return what a row is trained with on top of its config, as the command line has it."""
+    return [f"--segmenter.training.steps={steps}", "--segmenter.training.evaluate-every=None"]
+
+
+def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
+    """Return all that a row is trained with."""
+    row = ROWS[name]
+    flags = flags_of(steps=steps)
+    experiment = experiment_of(config=row.config, segmenter=row.segmenter, settings=flags)
+    if row.labels == OURS:
+        return experiment
+    return replace(experiment, labels=synthetic_tris.get_config().labels)
+
+
+def table_of_gains(results: Results) -> str:
+    """Return Markdown: by segmenter and run, points of mean IoU that the default's labels add."""
+    runs = sorted({run for row in results.values() for run in row})
+    lines = [f"| mIoU | {' | '.join(runs)} |", "|" + "---|" * (1 + len(runs))]
+    for title in SEGMENTERS:
+        ours, paper = (results.get(f"{title}, {labels}", {}) for labels in (OURS, PAPER))
+        cells = [
+            f"{100 * (ours[run]['mean_iou'] - paper[run]['mean_iou']):+.1f}"
+            if run in ours and run in paper
+            else ""
+            for run in runs
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
