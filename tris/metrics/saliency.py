@@ -4,7 +4,6 @@ import base64
 import io
 
 import numpy as np
-import py_sod_metrics as sod
 from jaxtyping import Bool, Float32, Float64, UInt8
 from PIL import Image
 from scipy.special import expit
@@ -37,6 +36,8 @@ def saliency_row(
     Raises:
         InputError: If the two differ in size.
     """
+    import py_sod_metrics as sod  # here, because importing it takes seconds
+
     if prediction.shape != target.shape:
         raise InputError(
             f"the saliency map is {prediction.shape} pixels, its truth {target.shape} (height, "

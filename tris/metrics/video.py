@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from skimage.morphology import isotropic_dilation
 
 from tris.metrics.scoring import Scored
 
@@ -87,4 +86,8 @@ def _mean_over_sequences(values: np.ndarray, sequence: np.ndarray) -> float:
 
 
 def _grow(contour: Bool[np.ndarray, "height width"], radius: int) -> np.ndarray:
-    return np.asarray(isotropic_dilation(contour, radius)) if contour.any() else contour
+    if not contour.any():
+        return contour
+    from skimage.morphology import isotropic_dilation  # here, because importing it takes seconds
+
+    return np.asarray(isotropic_dilation(contour, radius))
