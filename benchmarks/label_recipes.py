@@ -4,14 +4,13 @@
     python -m benchmarks.label_recipes --table
 
 Each of the runs (`make stage1 CONFIG=synthetic_gres RUN=... ARGS="--seed ..."`, then its labels:
-stages/make_pseudo_labels.py) lends its data, its CLIP, its stage 1 and its labels; the paper's
-labels come from a stage 1 of configs/synthetic_tris.py on the same data and CLIP. Two rows of a
-segmenter differ in their labels alone: both start from the run's own stage 1, which helps the
-paper's. Trainings are short. Scored on the validation split, labels on every fourth referent of the
-training split. Rows that exist are kept. One thread per training.
+stages/make_pseudo_labels.py) lends its data, its CLIP, its stage 1 and its labels; the paper's come
+from a stage 1 of configs/synthetic_tris.py on the same data and CLIP. A segmenter's own settings
+are the same in both rows; trainings are short. Scored on the validation split, labels on every
+fourth referent of the training split. Rows that exist are kept. One thread per training.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from benchmarks.seeded_rows import (
     seed_of,
     table_by_type,
 )
-from configs import synthetic_tris
 from tris.config import ExperimentConfig
 from tris.data.index import open_index
 from tris.errors import exits_cleanly
@@ -37,17 +35,19 @@ from tris.pseudo.store import open_label_store
 
 RESULTS = REPOSITORY / "docs" / "label_recipes.json"
 FOLDER = "label_recipes"
+BEFORE_STAGE2 = ("response", "labels")
 PAPER, OURS = "the paper's labels", "the default's labels"
+RECIPES = {PAPER: "synthetic_tris", OURS: "synthetic_gres"}
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training: a segmenter, the config whose file it has, and whose labels it learns from."""
+    """One training: a segmenter, the config whose file it has, and the recipe of its labels."""
 
     segmenter: str
+    segmenter_of: str
     config: str
-    labels: str
 
 
 SEGMENTERS = {
@@ -57,9 +57,9 @@ SEGMENTERS = {
     "GRSer": ("grser", "synthetic_gres"),
 }
 ROWS = {
-    f"{title}, {labels}": Row(segmenter, config, labels)
-    for title, (segmenter, config) in SEGMENTERS.items()
-    for labels in (PAPER, OURS)
+    f"{title}, {labels}": Row(segmenter, segmenter_of, config)
+    for title, (segmenter, segmenter_of) in SEGMENTERS.items()
+    for labels, config in RECIPES.items()
 }
 
 
@@ -74,7 +74,7 @@ def main() -> None:
             make_paper_labels(run)
     results = read_or_fill(
         arguments, ROWS, partial(measure, steps=arguments.steps),
-        lambda name: {"steps": arguments.steps, "labels": ROWS[name].labels},
+        lambda name: {"steps": arguments.steps, "labels": ROWS[name].config},
         partial(row_experiment, steps=arguments.steps),
     )  # fmt: skip
     print(table_by_type(results, ROWS, COLUMNS, segmenter_ablation.TYPES))
@@ -101,17 +101,22 @@ def make_paper_labels(run: Path) -> None:
 def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
     row = ROWS[name]
-    folder = lend(run, (part for part in generalized.LENT if part != "labels"), to=FOLDER, row=name)
-    labels = (run if row.labels == OURS else paper_folder(run)) / "labels"
-    if not (folder / "labels").exists():
-        (folder / "labels").symlink_to(labels.resolve())
+    shared = [part for part in generalized.LENT if part not in BEFORE_STAGE2]
+    folder = lend(run, shared, to=FOLDER, row=name)
+    recipe = run if row.config == RECIPES[OURS] else paper_folder(run)
+    for part in BEFORE_STAGE2:
+        if not (folder / part).exists():
+            (folder / part).symlink_to((recipe / part).resolve())
     run_stage(
-        "train_segmenter", config=row.config, segmenter=row.segmenter, folder=folder,
+        "train_segmenter", config=row.config, segmenter=row.segmenter,
+        segmenter_of=row.segmenter_of, folder=folder,
         settings=[f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(steps=steps)],
     )  # fmt: skip
     found = segmenter_ablation.score(folder / f"segmenter_{row.segmenter}" / "model", run / "index")
     index = open_index(run / "index_with_masks", "train")
-    found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
+    found["labels"] = float(
+        label_quality.score(open_label_store(folder / "labels"), index, every=4).mean()
+    )
     return found
 
 
@@ -124,10 +129,9 @@ def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
     """Return all that a row is trained with."""
     row = ROWS[name]
     flags = flags_of(steps=steps)
-    experiment = experiment_of(config=row.config, segmenter=row.segmenter, settings=flags)
-    if row.labels == OURS:
-        return experiment
-    return replace(experiment, labels=synthetic_tris.get_config().labels)
+    return experiment_of(
+        config=row.config, segmenter=row.segmenter, segmenter_of=row.segmenter_of, settings=flags
+    )
 
 
 def table_of_gains(results: Results) -> str:

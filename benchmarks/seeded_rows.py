@@ -14,7 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,9 @@ def fill_rows(
         check_known(out, name, results.get(name, {}), settings(name), digests[name])
     todo = [(name, run) for run in runs for name in names if run.name not in results.get(name, {})]
     with ThreadPoolExecutor(jobs) as pool:
-        scored = pool.map(lambda job: measure(*job), todo)
-        for (name, run), metrics in zip(todo, scored, strict=True):
+        started = {pool.submit(measure, name, run): (name, run) for name, run in todo}
+        for done in as_completed(started):
+            (name, run), metrics = started[done], done.result()
             recipe = {"settings": settings(name), "config": digests[name]}
             results.setdefault(name, {})[run.name] = recipe | metrics
             out.write_text(json.dumps(results, indent=1) + "\n")
@@ -138,12 +139,18 @@ def digest_of(experiment: ExperimentConfig[Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def experiment_of(*, config: str, segmenter: str, settings: Sequence[str]) -> ExperimentConfig[Any]:
+def experiment_of(
+    *, config: str, segmenter: str, settings: Sequence[str], segmenter_of: str = ""
+) -> ExperimentConfig[Any]:
     """Return what `run_stage` trains with under such settings, none of them a stage's switch."""
+    return load(*config_files(config, segmenter, segmenter_of), settings)
+
+
+def config_files(config: str, segmenter: str, segmenter_of: str) -> tuple[Path, Path]:
+    """Return the files of an experiment: its config, and the segmenter's of it or of another."""
     configs = REPOSITORY / "configs"
-    return load(
-        configs / f"{config}.py", configs / "segmenter" / f"{segmenter}_{config}.py", settings
-    )
+    name = f"{segmenter}_{segmenter_of or config}.py"
+    return configs / f"{config}.py", configs / "segmenter" / name
 
 
 def lend(run: Path, parts: Iterable[str], *, to: str, row: str) -> Path:
@@ -164,13 +171,28 @@ def seed_of(run: Path) -> int:
 
 
 def run_stage(
-    stage: str, *, config: str, segmenter: str, folder: Path, settings: Sequence[str]
+    stage: str,
+    *,
+    config: str,
+    segmenter: str,
+    folder: Path,
+    settings: Sequence[str],
+    segmenter_of: str = "",
 ) -> None:
-    """Run a stage on one thread; its output goes beside the run."""
+    """Run a stage on one thread; its output goes beside the run.
+
+    Args:
+        stage: Name of the script.
+        config: Name of the experiment's file.
+        segmenter: Name of the segmenter.
+        folder: The run.
+        settings: On top of both files.
+        segmenter_of: Config whose file of the segmenter is meant; empty = of ``config``.
+    """
+    experiment, network = config_files(config, segmenter, segmenter_of)
     command = [
-        sys.executable, f"stages/{stage}.py", "--config", f"configs/{config}.py",
-        "--segmenter", f"configs/segmenter/{segmenter}_{config}.py", "--run", str(folder),
-        *settings,
+        sys.executable, f"stages/{stage}.py", "--config", str(experiment),
+        "--segmenter", str(network), "--run", str(folder), *settings,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     with (folder / f"{stage}.log").open("w") as log:

@@ -17,13 +17,14 @@ import dataclasses
 
 from configs import synthetic_tris
 from configs.segmenter import tris_synthetic
-from tris.config import EvaluationConfig, ExperimentConfig, LabelExperiment
+from tris.config import ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
+from tris.data.synthetic_gres import GresConfig
 from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.segmenters.tris_net import TrisNetConfig
 
-SCENES = SyntheticConfig(seed=synthetic_tris.FRESH_SCENES, unnamed_share=0.2)
+SCENES = SyntheticConfig(seed=synthetic_tris.FRESH_SCENES, unnamed_share=0.2, gres=GresConfig())
 
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
@@ -50,5 +51,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             label=EMBEDDED_COMPETING_LABELS,
         ),
         segmenter=tris_synthetic.get_config(),
-        evaluation=EvaluationConfig(crf=True, refinement=EMBEDDED_LABELS),
+        evaluation=replace(base.evaluation, crf=True, refinement=EMBEDDED_LABELS),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from configs.segmenter import tris_synthetic_tris
 from tris.batch import InputSpec, TokenizerConfig
 from tris.config import (
     DataConfig,
+    EvaluationConfig,
     ExperimentConfig,
     LabelExperiment,
     PretrainConfig,
@@ -20,6 +21,7 @@ from tris.config import (
     SelfTrainingConfig,
 )
 from tris.data.synthetic import SyntheticConfig
+from tris.data.synthetic_gres import WORDS, GresConfig
 from tris.encoders.clip import ClipConfig
 from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
@@ -42,7 +44,7 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
     return ExperimentConfig(
         name="synthetic_tris",
         data=DataConfig(
-            synthetic=SyntheticConfig(seed=FRESH_SCENES),
+            synthetic=SyntheticConfig(seed=FRESH_SCENES, gres=GresConfig()),
             evaluation_splits=("val", "test"),
             cache_images=True,
         ),
@@ -53,6 +55,7 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
                 schedule="cosine", warmup_steps=50, precision="auto", attention="plain",
                 num_workers=0, evaluate_every=None,
             ),
+            extra_words=WORDS,
         ),
         response=ResponseExperiment(
             network=ResponseNetConfig(encoder=SMALL_CLIP, input_spec=INPUT, dim=128),
@@ -70,5 +73,6 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
             selection=PrmsConfig(activation="sigmoid"), label=EMBEDDED_LABELS
         ),
         segmenter=tris_synthetic_tris.get_config(),
+        evaluation=EvaluationConfig(minimum_area=2),  # 50 of 480 x 480 pixels, in 96 x 96
         self_training=SelfTrainingConfig(steps=500, label=EMBEDDED_COMPETING_LABELS),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from tris.data.index import Index
 from tris.data.loader import build_loader
 from tris.data.plan import Item, evaluation_batches
 from tris.data.samples import ExpressionDataset, LabelSource
-from tris.data.tokens import build_tokenizer
+from tris.data.tokens import Tokenizer, build_tokenizer
 from tris.encoders.clip import ClipEncoder
 
 
@@ -30,6 +30,7 @@ def make_composer(
     config: CompositionConfig,
     *,
     targets: LabelSource | Literal["truth"],
+    tokenizer: Tokenizer,
 ) -> Composer:
     """Return what composes the training samples of this run.
 
@@ -38,6 +39,7 @@ def make_composer(
         index: The training split.
         config: How.
         targets: What is trained on.
+        tokenizer: The network's.
     """
     clip = None
     if config.none_share and config.clip_missed_share < 1:
@@ -54,6 +56,7 @@ def make_composer(
         overlaps=LabelOverlaps(index, targets),
         clip=clip,
         text=wanted_text(stage.config),
+        reads_whole=tokenizer.reads_whole,
     )
     if stage.is_main:
         stage.say(f"Composing: {_shares(composer, index)}.")

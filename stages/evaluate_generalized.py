@@ -37,10 +37,11 @@ def generalized_splits(
 ) -> Iterator[tuple[str, Index, ScoringProtocol]]:
     """Yield name, index and protocol of every such split that the run has.
 
-    Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``; of
-    gRefCOCO and Ref-ZOM every split again, as ``gres_`` and its name; gRefCOCO's three, too, where
-    they are scored besides another data set's (`DataConfig.also_scores_grefcoco`). Ref-ZOM is
-    scored as its paper does, where only a mask without a pixel says "nothing here".
+    Of the embedded data set ``gres_val``, ``gres_testA``, ``groups_val`` and ``groups_test``, where
+    the segmenter learns from composed sentences; of gRefCOCO and Ref-ZOM every split again, as
+    ``gres_`` and its name; gRefCOCO's three, too, where they are scored besides another data set's
+    (`DataConfig.also_scores_grefcoco`). Ref-ZOM is scored as its paper does, where only a mask
+    without a pixel says "nothing here".
     """
     area = config.evaluation.minimum_area
     gres = generalized_protocol(config)
@@ -51,7 +52,8 @@ def generalized_splits(
     if config.data.also_scores_grefcoco:
         for split in ("val", "testA", "testB"):
             yield f"gres_{split}", open_index(folders.index_gres, split), gres
-    if config.data.synthetic is not None and config.data.synthetic.gres is not None:
+    synthetic, composition = config.data.synthetic, config.segmenter.composition
+    if synthetic is not None and synthetic.gres is not None and composition is not None:
         for split in ("val", "testA"):
             yield f"gres_{split}", open_index(folders.index_gres, split), gres
         for split in ("val", "test"):

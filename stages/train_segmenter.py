@@ -83,7 +83,9 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     composition = config.segmenter.composition
     composer = None
     if composition is not None:
-        composer = make_composer(stage, training_index, composition, targets=targets)
+        composer = make_composer(
+            stage, training_index, composition, targets=targets, tokenizer=tokenizer
+        )
     if this.start is None:
         silence_unread_words(
             stage, network, training_index, tokenizer,

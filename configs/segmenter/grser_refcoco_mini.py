@@ -10,14 +10,17 @@ import dataclasses
 
 from configs.segmenter import grser_synthetic
 from tris.config import SegmenterExperiment
+from tris.data.compose import CompositionConfig
 from tris.segmenters.grser import GrserConfig
 
 
 def get_config() -> SegmenterExperiment[GrserConfig]:
-    """Return the embedded network with few steps."""
+    """Return the embedded network with few steps, and sentences composed as on photographs."""
     base = grser_synthetic.get_config()
     return dataclasses.replace(
-        base, training=dataclasses.replace(base.training, steps=40, evaluate_every=20)
+        base,
+        training=dataclasses.replace(base.training, steps=40, evaluate_every=20),
+        composition=CompositionConfig(),
     )
 
 

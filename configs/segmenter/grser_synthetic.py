@@ -17,9 +17,9 @@ Expected: nothing yet on this data set; on sentences about several objects and n
 import dataclasses
 
 from configs.segmenter._debug import DEBUG_CLIP, DEBUG_INPUT
+from configs.segmenter.mabp_synthetic import COMPOSITION
 from tris.batch import InputSpec, TokenizerConfig
 from tris.config import SegmenterExperiment
-from tris.data.compose import CompositionConfig
 from tris.data.group_sources import GroupingConfig
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.response.response_net import ResponseNetConfig
@@ -58,7 +58,7 @@ def get_config() -> SegmenterExperiment[GrserConfig]:
             global_batch_size=32, steps=800, learning_rate=1e-3, warmup_steps=50, clip_norm=1.0,
             precision="auto", num_workers=0, evaluate_every=None, select="last",
         ),
-        composition=CompositionConfig(),
+        composition=COMPOSITION,
         grouping=GroupingConfig(alone_share=0.5),
     )  # fmt: skip
 

@@ -11,14 +11,17 @@ import dataclasses
 
 from configs.segmenter import mabp_synthetic
 from tris.config import SegmenterExperiment
+from tris.data.compose import CompositionConfig
 from tris.segmenters.mabp import MabpConfig
 
 
 def get_config() -> SegmenterExperiment[MabpConfig]:
-    """Return the embedded network with few steps."""
+    """Return the embedded network with few steps, and sentences composed as on photographs."""
     base = mabp_synthetic.get_config()
     return dataclasses.replace(
-        base, training=dataclasses.replace(base.training, steps=40, evaluate_every=20)
+        base,
+        training=dataclasses.replace(base.training, steps=40, evaluate_every=20),
+        composition=CompositionConfig(),
     )
 
 

@@ -6,7 +6,7 @@ drawn depends on (seed, epoch, expression) alone: the same for any number of pro
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tris.data.absence import ClipEvidence, TextEvidence
-from tris.data.counting import count_kind
+from tris.data.counting import Counted, count_kind
 from tris.data.draws import draw
 from tris.data.index import Index
 from tris.data.joining import join_expressions
@@ -53,7 +53,10 @@ class CompositionConfig:
         counted_share: Of the sentences about several, those about all objects of a kind ("both red
             things", two to four); sound only where every object has sentences of few and plain
             words, so off by default.
-        max_words: Longer composed sentences are refused; 0 = none is.
+        counted_and_share: Of the sentences that count a kind, those that name one more object, too
+            ("both circles and the star"), where the image has one.
+        max_words: Longer composed sentences are refused; 0 = none is. So are those that the network
+            cannot read whole.
         max_overlap: Referents whose labels have a higher intersection over union are not joined.
         swapped_share: Of the sentences about nothing, those that are a true one with one attribute
             swapped; the others are sentences of other images.
@@ -68,6 +71,7 @@ class CompositionConfig:
     triple_share: float = 0.25
     brief_share: float = 0.0
     counted_share: float = 0.0
+    counted_and_share: float = 0.0
     max_words: int = 17
     max_overlap: float = 0.3
     swapped_share: float = 0.4
@@ -80,8 +84,8 @@ class CompositionConfig:
         if min(self.single_share, self.multi_share, self.none_share) < 0 or abs(total - 1) > 1e-6:
             raise InputError(f"The shares of single, multi and none sum to {total:g}, not 1.")
         for name in (
-            *("triple_share", "brief_share", "counted_share", "max_overlap", "swapped_share"),
-            "clip_missed_share",
+            *("triple_share", "brief_share", "counted_share", "counted_and_share"),
+            *("max_overlap", "swapped_share", "clip_missed_share"),
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use 0 to 1.")
@@ -137,6 +141,7 @@ class Composer:
         overlaps: LabelOverlaps,
         clip: ClipEvidence | None = None,
         text: Literal["clean", "raw"] = "clean",
+        reads_whole: Callable[[str], bool] | None = None,
     ) -> None:
         """Prepare composing.
 
@@ -147,8 +152,10 @@ class Composer:
             overlaps: Of the targets that are trained on.
             clip: What refuses untrue sentences that may be true; None = their text alone.
             text: Sentences as cleaned, or as typed.
+            reads_whole: Says whether the network reads a sentence to its end; None = any.
         """
         self.config, self._seed = config, seed
+        self._reads_whole = reads_whole
         self._index, self._text = index, text
         self._referents = RecentReferents(index)
         self._overlaps, self._clip = overlaps, clip
@@ -184,13 +191,8 @@ class Composer:
             if counted is not None:
                 return counted
         wanted = 3 if rng.random() < self.config.triple_share else 2
-        others = [
-            each
-            for each in self._evidence.rows_of_image(row)
-            if each != row and len(self._referents[each].annotation_ids) <= 1
-        ]
         chosen = [row]
-        for candidate in rng.permutation(others).tolist():
+        for candidate in rng.permutation(self._others((row,))).tolist():
             if len(chosen) < wanted and all(self._is_apart(candidate, each) for each in chosen):
                 chosen.append(candidate)
         for count in range(len(chosen), 1, -1):
@@ -211,7 +213,22 @@ class Composer:
         pairs = combinations(counted.rows, 2)
         if not all(self._is_apart(first, second) for first, second in pairs):
             return None
-        return item._replace(sentence=counted.sentence, image_row=row, target_rows=counted.rows)
+        sentence, rows = counted
+        share = self.config.counted_and_share
+        if share and rng.random() < share:
+            sentence, rows = self._name_one_more(counted, rng) or counted
+        return item._replace(sentence=sentence, image_row=row, target_rows=rows)
+
+    def _name_one_more(self, counted: Counted, rng: np.random.Generator) -> Counted | None:
+        """Join a counted kind with an object of another kind."""
+        for row in rng.permutation(self._others(counted.rows)).tolist():
+            own = self._sentences(row)
+            sentences = (counted.sentence, own[rng.integers(len(own))])
+            joined = join_expressions(sentences, brief_share=0.0, rng=rng)
+            is_apart = all(self._is_apart(row, each) for each in counted.rows)
+            if is_apart and self._is_short(joined):
+                return Counted(joined, tuple(sorted((*counted.rows, row))))
+        return None
 
     def _join(self, rows: Sequence[int], position: int, rng: np.random.Generator) -> str:
         """Return the sentence, empty where it is too long."""
@@ -232,8 +249,18 @@ class Composer:
         )
         return joined if self._is_short(joined) else ""
 
+    def _others(self, rows: Sequence[int]) -> list[int]:
+        """Return the rows of the same photograph that are one other object each."""
+        return [
+            each
+            for each in self._evidence.rows_of_image(rows[0])
+            if each not in rows and len(self._referents[each].annotation_ids) <= 1
+        ]
+
     def _is_short(self, sentence: str) -> bool:
-        return not self.config.max_words or len(sentence.split()) <= self.config.max_words
+        if self.config.max_words and len(sentence.split()) > self.config.max_words:
+            return False
+        return self._reads_whole is None or self._reads_whole(sentence)
 
     def _none(self, item: Item, row: int, position: int, rng: np.random.Generator) -> Item | None:
         """Put a sentence that fits nothing in the photograph in the place of the item's own."""

@@ -23,7 +23,7 @@ _ATTRIBUTE_SHARE = 0.5
 """How often each is said: kinds of one to three words come out, those of one word most often."""
 
 _EXCLUSIVE_NOUNS = frozenset([*SHAPES, "person"])
-"""What is one of these is none of the others; of other nouns ("couch", "sofa") one cannot know."""
+"""What is one of these is none of the others; of other nouns ("couch", "bench") one cannot know."""
 
 
 class Counted(NamedTuple):

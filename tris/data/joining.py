@@ -2,6 +2,7 @@
 
 "left guy", "woman in red"            -> "the left guy and the woman in red"
 "red circle on the left", "rightmost red circle" -> "the two red circles"
+"the two circles", "star" -> "the two circles and the star"
 """
 
 import re
@@ -53,9 +54,10 @@ _PREPOSITION = re.compile(r"\b(of|to|above|below|behind|beside|near|under|betwee
 _PLACE_FILLERS = PLACES | frozenset(
     split_words("on in at to from the of most very pic picture photo")
 )
-_ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:the|a|an)\s+(?!(?:two|three|four)\b)", re.IGNORECASE)
 _ADDED = (*split_words("and both the all two three four ,"), "things")
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
+_COUNTING = frozenset(["both", "all", *_NUMBERS.values()])
 
 
 def join_expressions(
@@ -134,12 +136,15 @@ def _enumerate(parts: list[str], originals: Sequence[str], rng: np.random.Genera
     """Say one after the other; what ends in a place comes last, else it would claim the rest."""
     order = sorted(range(len(parts)), key=lambda i: bool(_PREPOSITION.search(parts[i])))
     open_ended = [bool(_PREPOSITION.search(parts[i])) for i in order[:-1]]
-    has_articles = any(_ARTICLE.match(original.strip()) for original in originals)
+    has_articles = any(
+        original.strip().lower().startswith(("the ", "a ", "an ")) for original in originals
+    )
     wants_articles = any(open_ended) or has_articles or rng.random() < 0.4
     said = [_with_article(parts[i]) if wants_articles else parts[i] for i in order]
     *first, last = said
     is_nested = any(re.search(r"\band\b|,", part) for part in said)
-    if len(said) == 2 and not is_nested and rng.random() < 0.15:
+    counts = any(_COUNTING & set(part.lower().split()[:2]) for part in said)
+    if len(said) == 2 and not (is_nested or counts) and rng.random() < 0.15:
         return f"both {first[0]} and {last}"
     comma = "," if is_nested else ""
     return f"{', '.join(first)}{comma} and {last}"

@@ -72,6 +72,10 @@ class Tokenizer:
         """Return the ids of one sentence, not padded, at most ``context_length``."""
         return self.frame(self.encode_words(sentence))
 
+    def reads_whole(self, sentence: str) -> bool:
+        """Say whether no word of the sentence is cut off."""
+        return len(self.encode_words(sentence)) + 2 <= self.config.context_length
+
     def frame(self, words: Sequence[int]) -> list[int]:
         """Return a sentence's pieces between start and end, at most ``context_length``."""
         length = self.config.context_length

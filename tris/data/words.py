@@ -94,6 +94,33 @@ _RELATION = re.compile(
     r"to|beside|behind|above|below|under|underneath|near|between)\b(?! (?:the )?(?:pic|picture|"
     r"photo|image|screen|frame)\b)"
 )
+_SAME_THING = {
+    word: names[0]
+    for names in (
+        ("couch", "sofa", "loveseat"),
+        ("motorcycle", "motorbike"),
+        ("bike", "bicycle"),
+        ("plane", "airplane", "aeroplane", "jet"),
+        ("car", "automobile", "cab", "taxi", "suv", "sedan"),
+        ("tv", "television"),
+        ("phone", "cellphone", "smartphone"),
+        ("suitcase", "luggage"),
+        ("cup", "mug"),
+        ("donut", "doughnut"),
+        ("fridge", "refrigerator"),
+        ("cat", "kitty", "kitten"),
+        ("dog", "puppy", "pup", "doggy"),
+        ("cow", "bull", "calf", "ox"),
+        ("sheep", "lamb"),
+        ("horse", "pony"),
+    )
+    for word in names
+}
+"""Word -> a word that is true of all that it is said of."""
+
+_BROAD = frozenset(split_words("animal creature vehicle food fruit furniture dish toy stuff"))
+"""Nouns for things of many kinds: they say nothing that another noun could deny."""
+
 _IRREGULAR = {
     **{"man": "men", "woman": "women", "person": "people", "child": "children", "knife": "knives"},
     **{"sheep": "sheep", "foot": "feet", "mouse": "mice", "loaf": "loaves", "broccoli": "broccoli"},
@@ -138,8 +165,8 @@ class Claim:
     def may_hold_for(self, known: "Claim") -> bool:
         """Say whether an object of which ``known`` is said may be one that fits this claim.
 
-        What is not said of it may be true. Where both say what it is, a word must be common: of
-        two words for the same thing ("couch", "sofa") this table knows nothing.
+        What is not said of it may be true. Where both say what it is, a word must be common; words
+        for the same thing ("couch", "sofa") are one as far as the table of them goes.
         """
         if self.contradicts(known):
             return False
@@ -223,5 +250,6 @@ def _claim(text: str) -> Claim:
         elif found and found[0] == "shape":
             nouns.add(found[1])
         elif not found and word not in PLACES and word not in SUPERLATIVES:
-            nouns.add(singular(word))
+            noun = singular(word)
+            nouns |= {_SAME_THING.get(noun, noun)} - _BROAD
     return Claim(frozenset(nouns), frozenset(attributes))

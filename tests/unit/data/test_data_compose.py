@@ -108,6 +108,18 @@ class TestJoining:
     def test_three_are_enumerated_with_a_comma(self):
         assert self.join("dog", "cat", "bird").replace("the ", "") == "dog, cat and bird"
 
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize(
+        ("counted", "wanted"),
+        [
+            ("the two circles", {"the two circles and the star"}),
+            ("both circles", {"both circles and the star", "both circles and star"}),
+            ("all three circles", {"all three circles and the star", "all three circles and star"}),
+        ],
+    )
+    def test_a_counted_kind_stands_as_it_is_said(self, counted, wanted, seed):
+        assert self.join(counted, "star", seed=seed) in wanted
+
     def test_an_and_inside_is_kept_apart_by_a_comma(self):
         assert ", and " in self.join("man and his dog", "tree")
 
@@ -130,6 +142,10 @@ class TestClaims:
             ("dog", "left one", True),
             ("red circle", "leftmost thing", True),
             ("green dog", "the red one", False),
+            ("couch on left", "sofa on left", True),
+            ("taxi", "yellow car", True),
+            ("white cat", "white animal", True),
+            ("white cat", "black animal", False),
         ],
     )
     def test_what_may_hold(self, claim, known, may_hold):
@@ -324,6 +340,40 @@ class TestSeveral:
             meant = [i for i, thing in enumerate(objects) if is_of_kind(item.sentence, thing)]
             offset = first[train_index[item.image_row].image_id]
             assert list(item.target_rows) == [offset + number for number in meant], item.sentence
+
+    def test_a_counted_kind_is_joined_with_one_more_object(self, train_index):
+        scenes, first = list_scenes(SPLIT, "train"), {}
+        for row, referent in enumerate(train_index):
+            first.setdefault(referent.image_id, row)
+        config = only("multi", counted_share=1.0, counted_and_share=1.0)
+        items = all_items(train_index, compose(train_index, config))
+        checked = 0
+        for item in items:
+            image_id = train_index[item.image_row].image_id
+            parts = (item.sentence or "").split(" and ")
+            nouns = {part: part.split()[-1:] for part in parts if is_counted(part)}
+            counted = [part for part, (noun,) in nouns.items() if singular(noun) != noun]
+            if kind_of(item) != "multi" or len(counted) != 1 or len(parts) != 2:
+                continue
+            (other,) = (part for part in parts if part not in counted)
+            meant = {i for i, each in enumerate(scenes[image_id]) if is_of_kind(counted[0], each)}
+            rows = set(item.target_rows)
+            assert {first[image_id] + number for number in meant} < rows, item.sentence
+            (row,) = rows - {first[image_id] + number for number in meant}
+            said = {sentence.removeprefix("the ") for sentence in train_index[row].sentences}
+            assert other.removeprefix("the ") in said
+            checked += 1
+        assert checked > 10
+
+    def test_what_the_network_cannot_read_whole_is_refused(self, train_index):
+        composer = Composer(
+            train_index, only("multi", counted_share=0.5, counted_and_share=0.5), seed=0,
+            overlaps=LabelOverlaps(train_index, "truth"),
+            reads_whole=lambda sentence: len(sentence) < 30,
+        )  # fmt: skip
+        composed = [each for each in all_items(train_index, composer) if kind_of(each) == "multi"]
+        assert composed
+        assert all(len(item.sentence) < 30 for item in composed)
 
     def test_kinds_whose_labels_coincide_are_not_counted(self, train_index):
         labels = Labels(np.ones((96, 96), np.uint8))

@@ -66,6 +66,11 @@ class TestWords:
     def test_a_known_word_is_one_token(self, words):
         assert len(words.encode("purple triangle")) == 4
 
+    def test_says_whether_a_sentence_is_read_to_its_end(self, words):
+        longest = "red " * (words.config.context_length - 2)
+        assert words.reads_whole(longest)
+        assert not words.reads_whole(f"{longest} circle")
+
     def test_case_does_not_count(self, words):
         assert words.encode("Purple TRIANGLE") == words.encode("purple triangle")
 

@@ -89,5 +89,6 @@ def test_a_training_says_what_it_composes(stage, index, capsys):
     everything = CompositionConfig(
         single_share=0.0, multi_share=1.0, none_share=0.0, max_overlap=1.0
     )
-    make_composer(stage, index, everything, targets="truth")
+    tokenizer = SimpleNamespace(reads_whole=lambda sentence: True)
+    make_composer(stage, index, everything, targets="truth", tokenizer=tokenizer)
     assert "mean one object" in capsys.readouterr().out
