@@ -153,6 +153,7 @@ GIOU, KINDS = "generalized_mean_iou", ("single", "multi", "none")
 GROUPS = {
     "adapted_mean_iou": "adapted mIoU",
     "mean_e_measure": "E",
+    "target_accuracy": "T-acc",
     "negative_recall": "R_neg",
     "negative_recall_by_head": "R_neg by verdict",
 }
@@ -187,8 +188,8 @@ def settings_of(row: Row, *, share: float) -> dict[str, Any]:
 
 def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict[str, Any]:
     """Train and score one row on one seed; return the metrics of every split, fractions."""
-    row, place = rows[name], "generalized" if rows is MAIN else "ablations"
-    folder = lend(run, LENT, to=place, row=row.weights_of or name)
+    row = rows[name]
+    folder = lend(run, LENT, to=folder_of(rows), row=row.weights_of or name)
     if not row.weights_of:
         train(row, run, folder, share=share)
     network = Segmenter.from_pretrained(folder / job_of(row) / "model")
@@ -200,6 +201,11 @@ def measure(name: str, run: Path, *, rows: dict[str, Row], share: float) -> dict
         for split, index, protocol in generalized_splits(synthetic_gres.get_config(), Folders(run))
         if split in wanted
     }
+
+
+def folder_of(rows: dict[str, Row]) -> str:
+    """Return where a table's trainings lie, beside the runs."""
+    return "generalized" if rows is MAIN else "ablations"
 
 
 def train(row: Row, run: Path, folder: Path, *, share: float) -> None:

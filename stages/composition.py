@@ -31,6 +31,7 @@ def make_composer(
     *,
     targets: LabelSource | Literal["truth"],
     tokenizer: Tokenizer,
+    in_groups: bool = False,
 ) -> Composer:
     """Return what composes the training samples of this run.
 
@@ -40,6 +41,8 @@ def make_composer(
         config: How.
         targets: What is trained on.
         tokenizer: The network's.
+        in_groups: Whether it is trained on image groups: only sentences that stand alone are
+            composed then.
     """
     clip = None
     if config.none_share and config.clip_missed_share < 1:
@@ -59,17 +62,18 @@ def make_composer(
         reads_whole=tokenizer.reads_whole,
     )
     if stage.is_main:
-        stage.say(f"Composing: {_shares(composer, index)}.")
+        asked = "samples that stand alone" if in_groups else "samples"
+        stage.say(f"Composing: of {_shares(composer, index, asked=asked)}.")
     return composer
 
 
-def _shares(composer: Composer, index: Index) -> str:
+def _shares(composer: Composer, index: Index, *, asked: str) -> str:
     """Say what becomes of some of the expressions in the first epoch."""
     count = min(index.num_expressions, _SAMPLE)
-    asked = np.linspace(0, index.num_expressions - 1, count).astype(int).tolist()
-    kinds = Counter(kind_of(composer(Item(expression))) for expression in asked)
+    numbers = np.linspace(0, index.num_expressions - 1, count).astype(int).tolist()
+    kinds = Counter(kind_of(composer(Item(expression))) for expression in numbers)
     single, multi, none = (f"{kinds[kind] / count:.0%}" for kind in KINDS)
-    return f"of {count} samples {single} mean one object, {multi} several, {none} nothing"
+    return f"{count} {asked} {single} mean one object, {multi} several, {none} nothing"
 
 
 def load_features(stage: Stage, index: Index) -> ClipFeatures:

@@ -84,8 +84,9 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     composer = None
     if composition is not None:
         composer = make_composer(
-            stage, training_index, composition, targets=targets, tokenizer=tokenizer
-        )
+            stage, training_index, composition, targets=targets, tokenizer=tokenizer,
+            in_groups=spec.group_size > 0,
+        )  # fmt: skip
     if this.start is None:
         silence_unread_words(
             stage, network, training_index, tokenizer,

@@ -134,7 +134,6 @@ class RecurringSentences:
         self,
         index: Index,
         *,
-        minimum_images: int = 1,
         text: Literal["clean", "raw"] = "clean",
         near: Sequence[Sequence[int]] | None = None,
         looks_true: Callable[[int, int], bool] | None = None,
@@ -143,7 +142,6 @@ class RecurringSentences:
 
         Args:
             index: The split; no mask is read.
-            minimum_images: Sentences of fewer photographs are left out (2 = only what recurs).
             text: Sentences as cleaned, or as typed.
             near: For every sentence of `list_sentences` the numbers of those that mean nearly the
                 same (`find_near_sentences`).
@@ -151,7 +149,7 @@ class RecurringSentences:
                 fitted it (`tris.data.absence.ClipEvidence.may_be_true`).
 
         Raises:
-            InputError: If no sentence is left.
+            InputError: If there is no sentence.
         """
         self._evidence, self._looks_true = TextEvidence(index), looks_true
         self._referents = RecentReferents(index)
@@ -164,12 +162,11 @@ class RecurringSentences:
             _rows_by_image(places, near[number] if near else (), number, self._image_of_row)
             for number in range(len(places))
         ]
-        self._kept = [i for i, rows in enumerate(self._rows_of) if len(rows) >= minimum_images]
-        if not self._kept:
+        if not gathered:
             raise InputError(
-                f"No sentence of split {index.split} is shared by {minimum_images} photographs."
+                f"No sentence of split {index.split} of {index.directory} has a target."
             )
-        self.num_positives: Sequence[int] = [len(self._rows_of[i]) for i in self._kept]
+        self.num_positives: Sequence[int] = [len(rows) for rows in self._rows_of]
         self.absent: Sequence[Item] = [
             Item(index.first_expression(row) + position)
             for row, is_absent in enumerate(index.column("is_no_target").to_pylist())
@@ -179,38 +176,32 @@ class RecurringSentences:
         first_rows = {image: row for row, image in reversed(list(enumerate(self._image_of_row)))}
         self._first_rows = list(first_rows.values())
 
-    def sentence(self, number: int) -> str:
-        """Return the words of a sentence."""
-        return self._sentences[self._kept[number]]
-
     def positive(self, sentence: int, number: int) -> Item:
         """Return one of the photographs that a sentence fits, with all that it names there."""
-        kept = self._kept[sentence]
-        rows = self._rows_of[kept][number]
-        own = [self._own[kept][row] for row in rows if row in self._own[kept]]
-        expression = own[0] if own else self._first[kept]
+        rows, said = self._rows_of[sentence][number], self._own[sentence]
+        own = [said[row] for row in rows if row in said]
+        expression = own[0] if own else self._first[sentence]
         return Item(expression, image_row=rows[0], target_rows=rows)
 
     def negatives(self, sentence: int, count: int, rng: np.random.Generator) -> list[Item]:
         """Return different photographs that a sentence does not fit, as far as can be known."""
-        kept = self._kept[sentence]
         chosen: list[int] = []
-        refused = {self._image_of_row[rows[0]] for rows in self._rows_of[kept]}
+        refused = {self._image_of_row[rows[0]] for rows in self._rows_of[sentence]}
         for _ in range(_ATTEMPTS * count):
             if len(chosen) == count:
                 break
             row = self._first_rows[int(rng.integers(len(self._first_rows)))]
             if self._image_of_row[row] not in refused:
                 refused.add(self._image_of_row[row])
-                if not self._may_be_true(kept, row):
+                if not self._may_be_true(sentence, row):
                     chosen.append(row)
-        expression = self._first[kept]
+        expression = self._first[sentence]
         return [Item(expression, image_row=row, target_rows=()) for row in chosen]
 
-    def _may_be_true(self, kept: int, row: int) -> bool:
-        if self._evidence.may_be_true(self._sentences[kept], row):
+    def _may_be_true(self, sentence: int, row: int) -> bool:
+        if self._evidence.may_be_true(self._sentences[sentence], row):
             return True
-        return self._looks_true is not None and self._looks_true(self._first[kept], row)
+        return self._looks_true is not None and self._looks_true(self._first[sentence], row)
 
 
 def list_sentences(

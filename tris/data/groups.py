@@ -247,19 +247,18 @@ def _pack(runs: Sequence[_Run], size: int) -> list[list[_Run]]:
 
 
 def group_evaluation_batches(
-    index: Index, *, pairs_per_batch: int, largest_group: int = 0, shares_sentences: bool = False
+    index: Index, *, pairs_per_batch: int, largest_group: int = 0
 ) -> list[list[Item]]:
     """Return the expressions of a split in whole groups, every expression once.
 
     Rows that carry ``group`` are one group per name and sentence, of whatever size. Every other
-    expression stands alone with its photograph, or with all others of the same words.
+    expression stands alone with its photograph.
 
     Args:
         index: The split.
         pairs_per_batch: Groups are put together until there are so many; a larger one is a batch
             of its own.
         largest_group: Larger ones are cut into even parts; 0 = they stay whole.
-        shares_sentences: Whether expressions of equal words are a group where the index has none.
     """
     names = index.column("group").to_pylist()
     groups: dict[tuple[str, int], list[int]] = {}
@@ -267,7 +266,7 @@ def group_evaluation_batches(
     for image in evaluation_batches(index, images_per_batch=1):
         for expression in image:
             row, position = index.expression_row(expression)
-            if names[row] or shares_sentences:
+            if names[row]:
                 key = names[row], text_id(index[row].sentences[position])
                 groups.setdefault(key, []).append(expression)
             else:

@@ -130,37 +130,41 @@ def test_too_large_a_batch_is_refused():
 
 @pytest.fixture(scope="module")
 def recurring(blind_index):
-    return RecurringSentences(blind_index, minimum_images=2)
+    return RecurringSentences(blind_index)
 
 
-def test_positives_have_the_sentence_and_all_that_it_names(blind_index, recurring):
+@pytest.fixture(scope="module")
+def sentences(blind_index):
+    return [words for words, _ in list_sentences(blind_index)]
+
+
+def test_positives_have_the_sentence_and_all_that_it_names(blind_index, recurring, sentences):
+    assert max(recurring.num_positives) >= 2
     for sentence, count in enumerate(recurring.num_positives):
-        assert count >= 2
         images = set()
         for number in range(count):
             item = recurring.positive(sentence, number)
             referents = [blind_index[row] for row in item.target_rows]
-            assert all(recurring.sentence(sentence) in each.sentences for each in referents)
+            assert all(sentences[sentence] in each.sentences for each in referents)
             assert len({each.image_id for each in referents}) == 1
             images.add(referents[0].image_id)
             rows = [
                 row
                 for row, each in enumerate(blind_index)
-                if each.image_id == referents[0].image_id
-                and recurring.sentence(sentence) in each.sentences
+                if each.image_id == referents[0].image_id and sentences[sentence] in each.sentences
             ]
             assert tuple(rows) == item.target_rows
         assert len(images) == count
 
 
-def test_negatives_are_other_photographs_that_nothing_makes_true(blind_index, recurring):
+def test_negatives_are_other_photographs_that_nothing_makes_true(blind_index, recurring, sentences):
     evidence, rng = TextEvidence(blind_index), np.random.default_rng(0)
     for sentence in range(len(recurring.num_positives)):
         items = recurring.negatives(sentence, 3, rng)
         rows = [item.image_row for item in items]
         assert len({blind_index[row].image_id for row in rows}) == len(rows)
         assert all(item.target_rows == () for item in items)
-        assert not any(evidence.may_be_true(recurring.sentence(sentence), row) for row in rows)
+        assert not any(evidence.may_be_true(sentences[sentence], row) for row in rows)
 
 
 def test_photographs_that_look_true_are_no_negatives(blind_index):
@@ -246,9 +250,14 @@ def test_odd_settings_of_grouping_are_refused(settings):
         GroupingConfig(**settings)
 
 
-def test_no_recurring_sentence_is_refused(blind_index):
-    with pytest.raises(InputError, match="shared by 1000 photographs"):
-        RecurringSentences(blind_index, minimum_images=1000)
+def test_a_split_without_a_sentence_that_has_a_target_is_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    with IndexWriter(tmp_path / "index", dataset="toy", images=tmp_path / "images") as writer:
+        writer.add("train", Referent(
+            1, 1, "a.png", 4, 4, (1,), ("words",), ("words",), is_no_target=True
+        ))  # fmt: skip
+    with pytest.raises(InputError, match="has a target"):
+        RecurringSentences(open_index(tmp_path / "index", "train"))
 
 
 def test_samples_of_a_group_have_its_sentence_and_empty_targets_where_negative(
@@ -368,16 +377,9 @@ def test_a_group_larger_than_the_batch_stays_whole(grouped_index):
     assert max(len(batch) for batch in batches) == 5
 
 
-def test_expressions_of_equal_words_are_a_group_if_wanted(train_index):
-    alone = group_evaluation_batches(train_index, pairs_per_batch=16)
-    assert {item.group for batch in alone for item in batch} == {0}
-    batches = group_evaluation_batches(train_index, pairs_per_batch=16, shares_sentences=True)
-    for batch in batches:
-        words = {}
-        for item in batch:
-            row, position = train_index.expression_row(item.expression)
-            words.setdefault(item.group, set()).add(train_index[row].sentences[position])
-        assert all(len(sentences) == 1 for sentences in words.values())
+def test_without_groups_in_the_index_every_expression_stands_alone(train_index):
+    batches = group_evaluation_batches(train_index, pairs_per_batch=16)
+    assert {item.group for batch in batches for item in batch} == {0}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
