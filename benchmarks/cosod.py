@@ -1,22 +1,25 @@
 """Co-SOD: the embedded validation photographs as CoCA has them, through a user's commands.
 
-    python -m benchmarks.cosod --run runs/synthetic_gres \
-        --models GRSer=runs/synthetic_gres/segmenter_grser/model
+    python -m benchmarks.cosod --runs runs/gres0 runs/gres1 runs/gres2
+    python -m benchmarks.cosod --table
 
-A category is a kind of two words ("red circle") that several photographs show; its name is the
-expression, and all objects of the kind together are the truth. `tris prepare coca`, `tris predict
---saliency` and `tris score --protocol grser` do the rest.
+Asks the networks that `python -m benchmarks.generalized` trained on each run. A category is a kind
+of two words ("red circle") that several photographs show; its name is the expression, and all
+objects of the kind together are the truth. `tris prepare coca`, `tris predict --saliency` and `tris
+score --protocol grser` do the rest. Figures that exist are kept.
 """
 
-import argparse
 import json
 import tempfile
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks import generalized
+from benchmarks.seeded_rows import REPOSITORY, lend, mean_and_spread, read_or_fill, row_parser
 from configs import synthetic_gres
 from tris.cli.predict import main as predict
 from tris.cli.prepare import main as prepare
@@ -24,7 +27,10 @@ from tris.cli.score import main as score
 from tris.data.synthetic import is_synthetic_written
 from tris.data.synthetic_scenes import draw_coverage, visible_masks
 from tris.data.synthetic_truth import list_scenes
+from tris.errors import InputError, exits_cleanly
 
+RESULTS = REPOSITORY / "docs" / "cosod.json"
+NETWORKS = ("GRSer", "MABP")
 FEWEST = 6
 METRICS = {
     "mae": "MAE",
@@ -35,37 +41,52 @@ METRICS = {
 }
 
 
+@exits_cleanly
 def main() -> None:
-    """Print a table, one row per model."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="a run of synthetic_gres")
-    parser.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER")
-    arguments = parser.parse_args()
-    models = dict(model.split("=", 1) for model in arguments.models)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        counts = write_coca(arguments.run / "data", root)
+    """Score what is missing, or print the table."""
+    arguments = row_parser(__doc__, RESULTS).parse_args()
+    results = read_or_fill(
+        arguments, NETWORKS, measure, lambda name: {},
+        lambda name: generalized.row_experiment(name, rows=generalized.MAIN, share=1.0),
+    )  # fmt: skip
+    print(f"| | seeds | {' | '.join(METRICS.values())} |\n|{'---|' * (len(METRICS) + 2)}")
+    for name, runs in results.items():
+        cells = [mean_and_spread([run[key] for run in runs.values()]) for key in METRICS]
+        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+
+
+def measure(name: str, run: Path) -> dict[str, Any]:
+    """Predict every category's photographs and score the grey maps; return fractions."""
+    folder = lend(run, (), to=generalized.folder_of(generalized.MAIN), row=name)
+    model = folder / generalized.job_of(generalized.MAIN[name]) / "model"
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        counts = write_coca(run / "data", root)
         print(f"{sum(counts.values())} photographs of {len(counts)} categories")
         prepare(
             ["coca", "--source", str(root), "--images", str(root / "image"),
              "--out", str(root / "index"), "--quiet"]
         )  # fmt: skip
-        rows = {name: measure(folder, root) for name, folder in models.items()}
-    print(f"| | {' | '.join(METRICS.values())} |\n|{'---|' * (len(METRICS) + 1)}")
-    for name, figures in rows.items():
-        print(f"| {name} | {' | '.join(f'{100 * figures[key]:.1f}' for key in METRICS)} |")
+        split, out = ["--index", str(root / "index"), "--split", "test"], root / "predicted"
+        predict(["--model", str(model), *split, "--saliency", "--out", str(out)])
+        score(
+            [*split, "--predictions", str(out / "predictions.jsonl"), "--protocol", "grser",
+             "--json", str(root / "scores.json")]
+        )  # fmt: skip
+        figures: dict[str, Any] = json.loads((root / "scores.json").read_text())
+    return {key: figures[key] for key in METRICS}
 
 
 def write_coca(data: Path, root: Path) -> dict[str, int]:
     """Write ``image/`` and ``binary/``; return how many photographs every category has.
 
     Raises:
-        SystemExit: If the data set was drawn with other settings: its masks would be others.
+        InputError: If the data set was drawn with other settings: its masks would be others.
     """
     config = synthetic_gres.get_config().data.synthetic
     assert config is not None
     if not is_synthetic_written(config, data):
-        raise SystemExit(f"{data} is not the data set of configs/synthetic_gres.py.")
+        raise InputError(f"{data} is not the data set of configs/synthetic_gres.py.")
     scenes = list_scenes(config, "val")
     counts: dict[str, int] = {}
     for color, shape in product(config.palette.colors, config.palette.shapes):
@@ -90,18 +111,6 @@ def write_coca(data: Path, root: Path) -> dict[str, int]:
                 root / "binary" / category / f"{stem}.png"
             )
     return counts
-
-
-def measure(folder: str, root: Path) -> dict[str, float]:
-    """Predict every category's photographs and score the grey maps; return fractions."""
-    split, out = ["--index", str(root / "index"), "--split", "test"], root / "predicted"
-    predict(["--model", folder, *split, "--saliency", "--out", str(out)])
-    score(
-        [*split, "--predictions", str(out / "predictions.jsonl"), "--protocol", "grser",
-         "--json", str(root / "scores.json")]
-    )  # fmt: skip
-    figures: dict[str, float] = json.loads((root / "scores.json").read_text())
-    return figures
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tris.data.synthetic_sentences import (
     is_unambiguous,
     parse,
 )
+from tris.data.synthetic_truth import count_counted
 from tris.errors import InputError
 
 TINY = SyntheticConfig(num_train_images=20, num_val_images=4, num_test_images=4)
@@ -270,3 +271,19 @@ class TestFiles:
         assert is_synthetic_written(TINY, folder)
         assert not is_synthetic_written(dataclasses.replace(TINY, seed=3), folder)
         assert not is_synthetic_written(TINY, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "count"),
+    [
+        ("both red circles", 2),
+        ("the two circles", 3),
+        ("all three things", 4),
+        ("both circles and the star", None),
+        ("red circle", None),
+    ],
+)
+def test_a_counted_kind_is_compared_with_the_scene(sentence, count):
+    looks = (("circle", "red"), ("circle", "red"), ("circle", "blue"), ("star", "blue"))
+    scene = [thing(*look, x=0.2 * number, y=0.5) for number, look in enumerate(looks)]
+    assert count_counted(sentence, scene) == count
