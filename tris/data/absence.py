@@ -136,8 +136,7 @@ class ClipEvidence:
     def score(self, expression: int, row: int) -> float:
         """Return how far above its usual similarity the sentence is to the photograph of a row."""
         sentence = self._features.sentences[expression].astype(np.float32)
-        similarity = float(self._image_of(row) @ sentence)
-        return (similarity - float(self._means[expression])) / float(self._spreads[expression])
+        return self._compare(sentence, row, self._means[expression], self._spreads[expression])
 
     def may_be_true(self, expression: int, row: int) -> bool:
         """Say whether the score is above the threshold."""
@@ -148,13 +147,14 @@ class ClipEvidence:
         if self._embed is None:
             return True
         embedded = self._embed(sentence).astype(np.float32)
-        mean, spread = self._usual_similarity(embedded[None])
-        similarity = float(self._image_of(row) @ embedded)
-        return (similarity - float(mean[0])) / float(spread[0]) > self.threshold
+        (mean,), (spread,) = self._usual_similarity(embedded[None])
+        return self._compare(embedded, row, mean, spread) > self.threshold
 
-    def _image_of(self, row: int) -> Float[np.ndarray, "dim"]:
-        image = self._features.images[self._features.image_of_row[row]]
-        return np.asarray(image, np.float32)
+    def _compare(
+        self, sentence: Float[np.ndarray, "dim"], row: int, mean: np.floating, spread: np.floating
+    ) -> float:
+        image = self._features.images[self._features.image_of_row[row]].astype(np.float32)
+        return (float(image @ sentence) - float(mean)) / float(spread)
 
     def _usual_similarity(self, sentences: Float[np.ndarray, "expr dim"]) -> _Usual:
         """Return mean and spread of each sentence's similarities to the sample of images."""

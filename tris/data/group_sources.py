@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from tris.data.absence import TextEvidence
-from tris.data.draws import draw
 from tris.data.index import Index
 from tris.data.plan import Item
 from tris.data.recent import RecentReferents
@@ -283,39 +282,6 @@ _TELLING = (
         )
     )
 )
-
-
-def measure_false_negatives(
-    source: GroupSource,
-    is_true: Callable[[Item], bool],
-    *,
-    num_sentences: int = 500,
-    per_sentence: int = 4,
-    seed: int = 0,
-) -> float:
-    """Return the share of drawn negatives that the sentence does fit, where the truth is known.
-
-    Args:
-        source: What draws them.
-        is_true: Says of an item whether its sentence fits its photograph.
-        num_sentences: Positives whose sentences are drawn for: frequent sentences come more often,
-            as in training.
-        per_sentence: Negatives for each.
-        seed: Of the draws.
-
-    Raises:
-        InputError: If no negative could be drawn.
-    """
-    rng = draw("negatives", seed)
-    shares = np.asarray(source.num_positives) / np.sum(source.num_positives)
-    drawn = [
-        item
-        for sentence in rng.choice(len(shares), num_sentences, p=shares).tolist()
-        for item in source.negatives(sentence, per_sentence, rng)
-    ]
-    if not drawn:
-        raise InputError("Not one photograph could be drawn that a sentence surely does not fit.")
-    return sum(is_true(item) for item in drawn) / len(drawn)
 
 
 class _Sentence(NamedTuple):

@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from benchmarks.group_negatives import measure_false_negatives
 from tris.data.absence import TextEvidence
 from tris.data.group_sources import (
     GroupingConfig,
@@ -11,7 +12,6 @@ from tris.data.group_sources import (
     RecurringSentences,
     find_near_sentences,
     list_sentences,
-    measure_false_negatives,
 )
 from tris.data.groups import GroupConfig, GroupPlan, cut_evenly, group_evaluation_batches
 from tris.data.index import IndexWriter, open_index
