@@ -137,6 +137,9 @@ ABLATIONS = {
     "GRSer 5: without triplet loss and response": grser(
         "no-has-triplet-loss", "no-has-response-input"
     ),
+    "GRSer 5: without triplet loss, response, heatmap loss": grser(
+        "no-has-triplet-loss", "no-has-response-input", "heatmap-weight=0"
+    ),
     "GRSer 6: N = 3": in_groups_of(3, batch_size=33),
     "GRSer 6: N = 5": in_groups_of(5, batch_size=30),
 }
