@@ -105,7 +105,6 @@ class TrainingBatches:
         self.plan: BatchPlan | GroupPlan
         if dataset.spec.group_size:
             _check_group_settings(config)
-            grouping = grouping or GroupingConfig()
             if groups is None:
                 raise ValueError("A group-wise network is trained on groups; there are none.")
             self.plan = GroupPlan(
@@ -113,8 +112,7 @@ class TrainingBatches:
                 GroupConfig(
                     group_size=dataset.spec.group_size,
                     batch_size=config.global_batch_size // passes,
-                    alone_share=grouping.alone_share,
-                    absent_share=grouping.absent_share,
+                    grouping=grouping or GroupingConfig(),
                 ),
                 seed=stage.config.seed,
                 process_index=stage.accelerator.process_index,

@@ -30,8 +30,11 @@ class GroupingConfig:
             (`find_near_sentences`), 0.8 or more; 1 = they have to be equal, word by word.
         clip_missed_share: CLIP refuses as a negative what looks truer than this share of all true
             pairs; 0 refuses most, 1 = CLIP is not asked.
-        alone_share: See `tris.data.groups.GroupConfig`.
-        absent_share: Likewise.
+        alone_share: Of the units of N pairs (`tris.data.groups.GroupPlan`), those whose pairs stand
+            alone: a photograph and a sentence, as most are met at test time (GRSer: 0). Where there
+            is a composer, only these sentences are composed, and those of a single photograph.
+        absent_share: Of lone positives whose photograph also has a sentence about nothing
+            (gRefCOCO), those that it stands beside.
     """
 
     least_similarity: float = 1.0

@@ -1,7 +1,7 @@
 """Image groups: one sentence against several photographs, about half of which do not show it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tris.data.draws import draw
-from tris.data.group_sources import GroupSource
+from tris.data.group_sources import GroupingConfig, GroupSource
 from tris.data.index import Index
 from tris.data.plan import Item, evaluation_batches
 from tris.data.tokens import text_id
@@ -26,17 +26,12 @@ class GroupConfig:
         group_size: N, pairs of photograph and sentence per group (GRSer: 8); where N is odd, every
             other group has one positive more than negatives, the others one fewer.
         batch_size: Pairs of a batch over all processes together, a multiple of N.
-        alone_share: Of the units of N pairs, those whose pairs stand alone: a photograph and a
-            sentence, as most are met at test time (GRSer: 0). Where there is a composer, only these
-            sentences are composed, and those of a single photograph.
-        absent_share: Of lone positives whose photograph also has a sentence about nothing
-            (gRefCOCO), those that it stands beside.
+        grouping: Which pairs stand alone, and what stands beside them.
     """
 
     group_size: int = 8
     batch_size: int = 32
-    alone_share: float = 0.0
-    absent_share: float = 0.5
+    grouping: GroupingConfig = field(default_factory=GroupingConfig)
 
 
 class _Run(NamedTuple):
@@ -66,10 +61,10 @@ class GroupPlan:
     smaller groups. So every pair of sentence and photograph is seen about once an epoch, positives
     and negatives stand 1 : 1 everywhere, and all processes see equally many. No group is split.
 
-    Pairs may also stand alone (`GroupConfig.alone_share`). A sentence that stands alone, or has a
-    single photograph, may be composed: what then means several objects, or none, stands alone, and
-    so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), one of them
-    is now and then the counterpart of such a photograph (`GroupConfig.absent_share`).
+    Pairs may also stand alone (`GroupingConfig.alone_share`). A sentence that stands alone, or has
+    a single photograph, may be composed: what then means several objects, or none, stands alone,
+    and so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), one
+    is now and then the counterpart of such a photograph (`GroupingConfig.absent_share`).
 
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.
@@ -155,7 +150,9 @@ class GroupPlan:
         """Return the groups of one unit; their numbers are their own in the whole batch."""
         rng = draw("negatives", self.seed, epoch, place)
         runs = self._units(epoch)[place]
-        stands_alone = draw("alone", self.seed, epoch, place).random() < self.config.alone_share
+        stands_alone = (
+            draw("alone", self.seed, epoch, place).random() < self.config.grouping.alone_share
+        )
         num_spare = (epoch + place) % 2
         items: list[Item] = []
         for offset, run in enumerate(runs):
@@ -201,7 +198,7 @@ class GroupPlan:
         if not absent:
             return None
         rng = draw("sentence", self.seed, positive.epoch, place, positive.expression)
-        if rng.random() >= self.config.absent_share:
+        if rng.random() >= self.config.grouping.absent_share:
             return None
         return absent[int(rng.integers(len(absent)))]._replace(target_rows=())
 

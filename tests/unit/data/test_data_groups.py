@@ -384,7 +384,7 @@ def test_without_groups_in_the_index_every_expression_stands_alone(train_index):
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_sentences_about_nothing_stand_beside_their_share_of_lone_positives(share):
-    config = GroupConfig(8, 8, absent_share=share)
+    config = GroupConfig(8, 8, GroupingConfig(absent_share=share))
     plan = GroupPlan(Source((1,) * 40, with_absent=True), config, seed=0)
     items = [item for epoch in range(5) for step in range(10) for item in plan.items(epoch, step)]
     absent = [item for item in items if item.expression >= 5000]
@@ -416,7 +416,7 @@ def deny(item):
 @pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("composer", [None, join, deny])
 def test_units_whose_pairs_stand_alone_are_half_positive_and_composed(size, composer):
-    config = GroupConfig(size, 2 * size, alone_share=1.0)
+    config = GroupConfig(size, 2 * size, GroupingConfig(alone_share=1.0))
     plan = GroupPlan(Source(), config, seed=0, composer=composer)
     items = [item for step in range(plan.num_steps) for item in plan.items(0, step)]
     assert {item.group for item in items} == {0}
@@ -429,7 +429,7 @@ def test_units_whose_pairs_stand_alone_are_half_positive_and_composed(size, comp
 
 
 def test_a_share_of_the_units_stands_alone_whatever_the_number_of_processes():
-    config = GroupConfig(4, 8, alone_share=0.5)
+    config = GroupConfig(4, 8, GroupingConfig(alone_share=0.5))
     source = Source((8,) * 60)
     plan = GroupPlan(source, config, seed=0)
     batches = [plan.items(0, step) for step in range(plan.num_steps)]
