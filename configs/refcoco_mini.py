@@ -18,7 +18,7 @@ import dataclasses
 
 from configs import synthetic_tris
 from configs.segmenter import tris_refcoco_mini
-from tris.config import DataConfig, ExperimentConfig, LabelExperiment
+from tris.config import DataConfig, EvaluationConfig, ExperimentConfig, LabelExperiment
 from tris.pseudo.label import LabelConfig
 from tris.pseudo.prms import PrmsConfig
 from tris.segmenters.tris_net import TrisNetConfig
@@ -44,4 +44,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         response=dataclasses.replace(base.response, training=training),
         labels=LabelExperiment(selection=PrmsConfig(activation="sigmoid"), label=LabelConfig()),
         segmenter=tris_refcoco_mini.get_config(),
+        evaluation=EvaluationConfig(),
     )

@@ -29,6 +29,12 @@ def test_kinds_are_counted_on_the_embedded_data_alone():
             assert (composition.counted_share, composition.brief_share) == (0, 0), path
 
 
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.py")), ids=lambda path: path.stem)
+def test_a_mask_counts_from_fifty_pixels_of_a_photograph_and_from_two_of_a_scene(path):
+    config = load(path, Path(f"configs/segmenter/tris_{path.stem}.py"), [])
+    assert config.evaluation.minimum_area == (2 if config.data.synthetic is not None else 50)
+
+
 @pytest.mark.parametrize("segmenter", ["mabp", "grser"])
 def test_the_default_teaches_and_scores_sentences_about_several(segmenter):
     path = Path(f"configs/segmenter/{segmenter}_synthetic.py")

@@ -1,6 +1,7 @@
 """Which rules a data set with sentences about several objects, or none, is scored by."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from configs import debug
 from stages import evaluate_generalized
 from stages.evaluate_generalized import generalized_splits, summarise_generalized
 from stages.setup import Folders
-from tris.config import DataConfig
+from tris.config import DataConfig, EvaluationConfig, load
 from tris.data.index import IndexWriter, Referent, open_index
 from tris.metrics.protocols import PROTOCOLS
 from tris.metrics.rows import Counts
@@ -19,7 +20,7 @@ from tris.tracking.tables import generalized_table
 def find_splits(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_generalized, "open_index", lambda folder, split: split)
     data = DataConfig(dataset=dataset, evaluation_splits=("test",))
-    config = dataclasses.replace(debug.get_config(), data=data)
+    config = dataclasses.replace(debug.get_config(), data=data, evaluation=EvaluationConfig())
     return list(generalized_splits(config, Folders(tmp_path)))
 
 
@@ -70,3 +71,12 @@ def test_in_ref_zom_a_mask_of_one_pixel_is_no_refusal_and_the_table_says_so(tmp_
     table = generalized_table({"segmenter": {"gres_test": figures}})
     titles, cells = (line.split() for line in table.splitlines()[1:])
     assert (titles[-1], cells[-1]) == ("Acc", "33.3")
+
+
+@pytest.mark.parametrize("composes", [True, False])
+def test_the_embedded_splits_are_scored_where_a_segmenter_composes(composes, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_generalized, "open_index", lambda folder, split: split)
+    segmenter = Path("configs/segmenter") / f"{'mabp' if composes else 'tris'}_synthetic.py"
+    config = load(Path("configs/synthetic.py"), segmenter, [])
+    names = [name for name, *_ in generalized_splits(config, Folders(tmp_path))]
+    assert names == (["gres_val", "gres_testA", "groups_val", "groups_test"] if composes else [])
