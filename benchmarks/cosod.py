@@ -50,7 +50,8 @@ def main() -> None:
         lambda name: generalized.row_experiment(name, rows=generalized.MAIN, share=1.0),
     )  # fmt: skip
     print(f"| | seeds | {' | '.join(METRICS.values())} |\n|{'---|' * (len(METRICS) + 2)}")
-    for name, runs in results.items():
+    for name in NETWORKS:
+        runs = results.get(name, {})
         cells = [mean_and_spread([run[key] for run in runs.values()]) for key in METRICS]
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
 

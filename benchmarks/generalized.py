@@ -156,7 +156,7 @@ GIOU, KINDS = "generalized_mean_iou", ("single", "multi", "none")
 GROUPS = {
     "adapted_mean_iou": "adapted mIoU",
     "mean_e_measure": "E",
-    "target_accuracy": "T-acc",
+    "target_accuracy": "T-acc of groups",
     "negative_recall": "R_neg",
     "negative_recall_by_head": "R_neg by verdict",
 }

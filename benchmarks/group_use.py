@@ -48,7 +48,8 @@ def main() -> None:
     )  # fmt: skip
     print(f"| a photograph is asked | seeds | {' | '.join(METRICS.values())} |")
     print("|" + "---|" * (2 + len(METRICS)))
-    for name, runs in results.items():
+    for name in LARGEST_GROUP:
+        runs = results.get(name, {})
         cells = [mean_and_spread([run[key] for run in runs.values()]) for key in METRICS]
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
 

@@ -10,6 +10,7 @@ are the same in both rows; trainings are short. Scored on the validation split, 
 fourth referent of the training split. Rows that exist are kept. One thread per training.
 """
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,10 @@ COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 
 @dataclass(frozen=True)
 class Row:
-    """One training: a segmenter, the config whose file it has, and the recipe of its labels."""
+    """One training: a segmenter, the config whose file of it is taken, and the whole experiment's.
+
+    The experiment's config decides stage 1 and labels; all of stage 2 is in the segmenter's file.
+    """
 
     segmenter: str
     segmenter_of: str
@@ -105,7 +109,7 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
     folder = lend(run, shared, to=FOLDER, row=name)
     recipe = run if row.config == RECIPES[OURS] else paper_folder(run)
     for part in BEFORE_STAGE2:
-        if not (folder / part).exists():
+        if not os.path.lexists(folder / part):
             (folder / part).symlink_to((recipe / part).resolve())
     run_stage(
         "train_segmenter", config=row.config, segmenter=row.segmenter,

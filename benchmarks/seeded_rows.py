@@ -95,7 +95,8 @@ def fill_rows(
     for name in names:
         check_known(out, name, results.get(name, {}), settings(name), digests[name])
     todo = [(name, run) for run in runs for name in names if run.name not in results.get(name, {})]
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         started = {pool.submit(measure, name, run): (name, run) for name, run in todo}
         for done in as_completed(started):
             (name, run), metrics = started[done], done.result()
@@ -103,6 +104,8 @@ def fill_rows(
             results.setdefault(name, {})[run.name] = recipe | metrics
             out.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{run.name}: {name}: {metrics}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return results
 
 

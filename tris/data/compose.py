@@ -260,6 +260,9 @@ class Composer:
     def _is_short(self, sentence: str) -> bool:
         if self.config.max_words and len(sentence.split()) > self.config.max_words:
             return False
+        return self._is_read(sentence)
+
+    def _is_read(self, sentence: str) -> bool:
         return self._reads_whole is None or self._reads_whole(sentence)
 
     def _none(self, item: Item, row: int, position: int, rng: np.random.Generator) -> Item | None:
@@ -274,7 +277,7 @@ class Composer:
             if self._referents[other].image_id == image_id or self._referents[other].is_no_target:
                 continue
             sentence = self._sentences(other)[place]
-            if not self._may_be_true(sentence, int(expression), row):
+            if self._is_read(sentence) and not self._may_be_true(sentence, int(expression), row):
                 return Item(
                     int(expression), item.epoch, sentence=sentence, image_row=row, target_rows=(),
                     group=item.group, is_flipped=item.is_flipped,
@@ -288,7 +291,7 @@ class Composer:
             untrue_of = row if swap.turns_relation else None
             if self._evidence.may_be_true(swap.sentence, row, untrue_of=untrue_of):
                 continue
-            if not self._looks_true(swap.sentence, row):
+            if self._is_read(swap.sentence) and not self._looks_true(swap.sentence, row):
                 return swap.sentence
         return None
 

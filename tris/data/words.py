@@ -119,7 +119,7 @@ _SAME_THING = {
 """Word -> a word that is true of all that it is said of."""
 
 _BROAD = frozenset(split_words("animal creature vehicle food fruit furniture dish toy stuff"))
-"""Nouns for things of many kinds: they say nothing that another noun could deny."""
+"""Nouns for things of many kinds: what another noun says of a thing may be true beside them."""
 
 _IRREGULAR = {
     **{"man": "men", "woman": "women", "person": "people", "child": "children", "knife": "knives"},
@@ -170,7 +170,8 @@ class Claim:
         """
         if self.contradicts(known):
             return False
-        return not self.nouns or not known.nouns or bool(self.nouns & known.nouns)
+        mine, theirs = self.nouns - _BROAD, known.nouns - _BROAD
+        return not mine or not theirs or bool(mine & theirs)
 
 
 @dataclass(frozen=True)
@@ -251,5 +252,5 @@ def _claim(text: str) -> Claim:
             nouns.add(found[1])
         elif not found and word not in PLACES and word not in SUPERLATIVES:
             noun = singular(word)
-            nouns |= {_SAME_THING.get(noun, noun)} - _BROAD
+            nouns.add(_SAME_THING.get(noun, noun))
     return Claim(frozenset(nouns), frozenset(attributes))

@@ -108,7 +108,8 @@ def _figures(item: GalleryItem, kinds: Sequence[str], folder: Path, *, prefix: s
     fitted = _fit(item)
     figures = []
     for kind in kinds:
-        picture = _draw(fitted, kind)
+        is_refused = kind == "prediction" and _is_refused(item)
+        picture = draw_refusal(fitted.pixels()) if is_refused else _draw(fitted, kind)
         if picture is None:
             continue
         name = f"{prefix}-{item.expression_id}-{kind}.webp"
@@ -132,11 +133,8 @@ def _draw(item: GalleryItem, kind: str) -> Image | None:
     mask: Mask | None = getattr(item, kind)
     if mask is None:
         return None
-    if kind != "prediction":
-        return draw_overlay(image, mask, color=_COLOURS[kind])
-    if not mask.any():
-        return draw_refusal(image)
-    return draw_overlay(image, mask, peak=item.peak, color=_COLOURS[kind])
+    peak = item.peak if kind == "prediction" else None
+    return draw_overlay(image, mask, peak=peak, color=_COLOURS[kind])
 
 
 def _fit(item: GalleryItem) -> GalleryItem:
@@ -176,10 +174,15 @@ def _alternative(item: GalleryItem, kind: str) -> str:
     if kind == "response":
         return f"Heat map of the response to “{item.expression}”, its peak marked"
     mask: Mask = getattr(item, kind)
-    if kind == "prediction" and not mask.any():
+    if kind == "prediction" and _is_refused(item):
         return f"{_CAPTIONS[kind]} for “{item.expression}”: {REFUSAL}"
     share = percent(float(np.mean(mask == 1)))
     return f"{_CAPTIONS[kind]} for “{item.expression}”: {share:.1f} % of the image"
+
+
+def _is_refused(item: GalleryItem) -> bool:
+    """Say whether there is no mask: the network says that nothing fits, or marks no pixel."""
+    return item.prediction is not None and not item.prediction.any()
 
 
 def _number(name: str, value: float) -> str:

@@ -37,6 +37,24 @@ def test_a_further_seed_costs_only_what_is_new(tmp_path):
     }  # fmt: skip
 
 
+def test_rows_that_are_done_stay_and_no_other_starts_when_one_fails(tmp_path):
+    done = []
+
+    def measure(name, run):
+        done.append(name)
+        if name == "b":
+            raise InputError("no labels")
+        return {"mean_iou": 0.5}
+
+    with pytest.raises(InputError, match="no labels"):
+        fill_rows(
+            list("abcdefgh"), [Path("seed0")], tmp_path / "out.json", measure,
+            settings=lambda name: {}, experiment=lambda name: DEBUG, jobs=1,
+        )  # fmt: skip
+    assert "a" in json.loads((tmp_path / "out.json").read_text())
+    assert len(done) < 8
+
+
 def test_rows_of_other_settings_are_not_mixed(tmp_path):
     fill(tmp_path / "out.json", [Path("seed0")], 5, [])
     with pytest.raises(InputError, match="'a' of seed0 was trained with other settings"):

@@ -365,15 +365,22 @@ class TestSeveral:
             checked += 1
         assert checked > 10
 
-    def test_what_the_network_cannot_read_whole_is_refused(self, train_index):
+    @pytest.mark.parametrize(
+        "config",
+        [
+            only("multi", counted_share=0.5, counted_and_share=0.5),
+            only("none", swapped_share=0.5),
+        ],
+        ids=["several", "none"],
+    )
+    def test_what_the_network_cannot_read_whole_is_refused(self, train_index, config):
         composer = Composer(
-            train_index, only("multi", counted_share=0.5, counted_and_share=0.5), seed=0,
-            overlaps=LabelOverlaps(train_index, "truth"),
-            reads_whole=lambda sentence: len(sentence) < 30,
+            train_index, config, seed=0, overlaps=LabelOverlaps(train_index, "truth"),
+            reads_whole=lambda sentence: len(sentence) < 20,
         )  # fmt: skip
-        composed = [each for each in all_items(train_index, composer) if kind_of(each) == "multi"]
+        composed = [each for each in all_items(train_index, composer) if kind_of(each) != "single"]
         assert composed
-        assert all(len(item.sentence) < 30 for item in composed)
+        assert all(len(item.sentence) < 20 for item in composed)
 
     def test_kinds_whose_labels_coincide_are_not_counted(self, train_index):
         labels = Labels(np.ones((96, 96), np.uint8))
