@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_rows_that_are_done_stay_and_no_other_starts_when_one_fails(tmp_path):
         done.append(name)
         if name == "b":
             raise InputError("no labels")
+        time.sleep(0.3)  # so that the failure is seen before the next row is taken
         return {"mean_iou": 0.5}
 
     with pytest.raises(InputError, match="no labels"):
@@ -52,7 +54,7 @@ def test_rows_that_are_done_stay_and_no_other_starts_when_one_fails(tmp_path):
             settings=lambda name: {}, experiment=lambda name: DEBUG, jobs=1,
         )  # fmt: skip
     assert "a" in json.loads((tmp_path / "out.json").read_text())
-    assert len(done) < 8
+    assert done in (list("ab"), list("abc"))
 
 
 def test_rows_of_other_settings_are_not_mixed(tmp_path):
