@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import generalized
-from benchmarks.seeded_rows import REPOSITORY, lend, mean_and_spread, read_or_fill, row_parser
+from benchmarks.seeded_rows import REPOSITORY, plain_table, read_or_fill, row_parser
 from configs import synthetic_gres
 from tris.cli.predict import main as predict
 from tris.cli.prepare import main as prepare
@@ -49,17 +49,12 @@ def main() -> None:
         arguments, NETWORKS, measure, lambda name: {},
         lambda name: generalized.row_experiment(name, rows=generalized.MAIN, share=1.0),
     )  # fmt: skip
-    print(f"| | seeds | {' | '.join(METRICS.values())} |\n|{'---|' * (len(METRICS) + 2)}")
-    for name in NETWORKS:
-        runs = results.get(name, {})
-        cells = [mean_and_spread([run[key] for run in runs.values()]) for key in METRICS]
-        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    print(plain_table(results, NETWORKS, METRICS))
 
 
 def measure(name: str, run: Path) -> dict[str, Any]:
     """Predict every category's photographs and score the grey maps; return fractions."""
-    folder = lend(run, (), to=generalized.folder_of(generalized.MAIN), row=name)
-    model = folder / generalized.job_of(generalized.MAIN[name]) / "model"
+    model = str(generalized.model_of(name, run))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         counts = write_coca(run / "data", root)
@@ -69,7 +64,16 @@ def measure(name: str, run: Path) -> dict[str, Any]:
              "--out", str(root / "index"), "--quiet"]
         )  # fmt: skip
         split, out = ["--index", str(root / "index"), "--split", "test"], root / "predicted"
-        predict(["--model", str(model), *split, "--saliency", "--out", str(out)])
+        predict(
+            [
+                "--model",
+                str(generalized.model_of(name, run)),
+                *split,
+                "--saliency",
+                "--out",
+                str(out),
+            ]
+        )
         score(
             [*split, "--predictions", str(out / "predictions.jsonl"), "--protocol", "grser",
              "--json", str(root / "scores.json")]

@@ -211,6 +211,11 @@ def folder_of(rows: dict[str, Row]) -> str:
     return "generalized" if rows is MAIN else "ablations"
 
 
+def model_of(name: str, run: Path) -> Path:
+    """Return the model directory that a row of the main table was trained to on a run."""
+    return lend(run, (), to=folder_of(MAIN), row=name) / job_of(MAIN[name]) / "model"
+
+
 def train(row: Row, run: Path, folder: Path, *, share: float) -> None:
     """Train a row's network on one thread."""
     run_stage(

@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import generalized
-from benchmarks.seeded_rows import (
-    REPOSITORY,
-    lend,
-    mean_and_spread,
-    read_or_fill,
-    row_parser,
-)
+from benchmarks.seeded_rows import REPOSITORY, plain_table, read_or_fill, row_parser
 from configs import synthetic_gres
 from stages.evaluate_generalized import generalized_splits
 from stages.setup import Folders
@@ -46,20 +40,12 @@ def main() -> None:
         lambda name: {"largest_group": LARGEST_GROUP[name]},
         lambda name: generalized.row_experiment(TRAINED, rows=generalized.MAIN, share=1.0),
     )  # fmt: skip
-    print(f"| a photograph is asked | seeds | {' | '.join(METRICS.values())} |")
-    print("|" + "---|" * (2 + len(METRICS)))
-    for name in LARGEST_GROUP:
-        runs = results.get(name, {})
-        cells = [mean_and_spread([run[key] for run in runs.values()]) for key in METRICS]
-        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    print(plain_table(results, LARGEST_GROUP, METRICS))
 
 
 def measure(name: str, run: Path) -> dict[str, Any]:
     """Return the metrics of the split, fractions."""
-    folder = lend(run, (), to=generalized.folder_of(generalized.MAIN), row=TRAINED)
-    network = Segmenter.from_pretrained(
-        folder / generalized.job_of(generalized.MAIN[TRAINED]) / "model"
-    )
+    network = Segmenter.from_pretrained(generalized.model_of(TRAINED, run))
     spec = replace(network.input_spec, largest_group=LARGEST_GROUP[name])
     network.config = replace(network.config, input_spec=spec)
     (found,) = (

@@ -231,6 +231,23 @@ def table_by_type(
     return "\n".join(lines)
 
 
+def plain_table(results: Results, rows: Iterable[str], columns: Mapping[str, str]) -> str:
+    """Return Markdown, percent: mean and, of several seeds, spread of each metric.
+
+    Args:
+        results: Fractions.
+        rows: Their names, in order; those without results are left out.
+        columns: Key of a metric -> title.
+    """
+    lines = [f"|  | seeds | {' | '.join(columns.values())} |", "|" + "---|" * (2 + len(columns))]
+    for name in rows:
+        runs = list(results.get(name, {}).values())
+        if runs:
+            cells = [mean_and_spread([run[key] for run in runs]) for key in columns]
+            lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def mean_and_spread(values: Sequence[float]) -> str:
     """Return the mean in percent and, of several values, the standard deviation."""
     mean = f"{100 * statistics.mean(values):.1f}"
