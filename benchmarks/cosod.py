@@ -64,16 +64,7 @@ def measure(name: str, run: Path) -> dict[str, Any]:
              "--out", str(root / "index"), "--quiet"]
         )  # fmt: skip
         split, out = ["--index", str(root / "index"), "--split", "test"], root / "predicted"
-        predict(
-            [
-                "--model",
-                str(generalized.model_of(name, run)),
-                *split,
-                "--saliency",
-                "--out",
-                str(out),
-            ]
-        )
+        predict(["--model", model, *split, "--saliency", "--out", str(out)])
         score(
             [*split, "--predictions", str(out / "predictions.jsonl"), "--protocol", "grser",
              "--json", str(root / "scores.json")]
