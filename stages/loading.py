@@ -1,6 +1,6 @@
 """How the stages get their batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -73,6 +73,7 @@ class TrainingBatches:
         dataset: ExpressionDataset,
         config: TrainingConfig,
         *,
+        earlier: Sequence[TrainingConfig] = (),
         one_per_referent: bool = False,
         with_no_target: bool = True,
         composer: Composer | None = None,
@@ -85,6 +86,7 @@ class TrainingBatches:
             stage: This stage.
             dataset: What is read.
             config: Updates and schedule.
+            earlier: Trainings on the same data before this one; its batches come behind theirs.
             one_per_referent: See `PlanConfig`.
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
@@ -130,9 +132,15 @@ class TrainingBatches:
             )
             self.plan = self._pair_plan(stage, dataset, plan, composer)
         self._loader = build_loader(dataset, self.plan, num_workers=config.num_workers)
-        steps_of_epochs = round(config.epochs * self.plan.num_steps / passes)
-        self.total_steps = config.steps if config.steps is not None else max(1, steps_of_epochs)
+        self._passes = passes
+        self._first_step = sum(map(self._count_steps, earlier))
+        self.total_steps = self._count_steps(config)
         self.steps_per_epoch = max(1, self.plan.num_steps // passes)
+
+    def _count_steps(self, config: TrainingConfig) -> int:
+        if config.steps is not None:
+            return config.steps
+        return max(1, round(config.epochs * self.plan.num_steps / self._passes))
 
     def _pair_plan(
         self,
@@ -150,8 +158,9 @@ class TrainingBatches:
         )
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
-        """Yield batches from pass ``start_step`` on."""
-        epoch, within = divmod(start_step, self.plan.num_steps)
+        """Yield batches from pass ``start_step`` on, behind those of earlier trainings."""
+        first_pass = self._first_step * self._passes + start_step
+        epoch, within = divmod(first_pass, self.plan.num_steps)
         while True:
             self.plan.start_at(epoch, within)
             yield from self._loader

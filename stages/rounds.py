@@ -35,6 +35,7 @@ class Round:
         labels_name: Of that store's artifact.
         training: Updates and schedule.
         start: Model directory of the round before; None in the first.
+        earlier: Updates and schedules of the rounds before, behind whose batches its own come.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Round:
     labels_name: str
     training: TrainingConfig
     start: Path | None
+    earlier: tuple[TrainingConfig, ...]
 
 
 def is_ceiling(stage: Stage) -> bool:
@@ -69,15 +71,17 @@ def find_round(stage: Stage, number: int) -> Round:
             "give ROUNDS=1 (segmenter.rounds)."
         )
     last = last_job(stage)
-    training = config.segmenter.training
+    first = training = config.segmenter.training
+    earlier: tuple[TrainingConfig, ...] = ()
     labels, labels_name = folders.labels, f"labels-{config.group}"
     if number > 1:
         store = segmenter_job(config).replace("segmenter", "labels", 1)
         labels = folders.run / "rounds" / str(number) / store
         labels_name = f"{store}-round{number}-{config.group}"
         training = later_training(
-            training, config.self_training.steps, config.self_training.learning_rate
+            first, config.self_training.steps, config.self_training.learning_rate
         )
+        earlier = (first, *[training] * (number - 2))
     is_last = number == config.segmenter.rounds
     return Round(
         number=number,
@@ -87,6 +91,7 @@ def find_round(stage: Stage, number: int) -> Round:
         labels_name=labels_name,
         training=training,
         start=folders.model(earlier_job(last, number - 1)) if number > 1 else None,
+        earlier=earlier,
     )
 
 
@@ -135,6 +140,7 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
     }
     if this.start is not None:
         settings |= {"round": this.number, "starts_from": digest_of_weights(this.start)}
+        settings["earlier"] = this.earlier
     return to_json(settings)
 
 

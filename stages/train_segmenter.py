@@ -96,7 +96,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
     if spec.group_size:
         groups = make_group_source(stage, training_index, grouping)
     batches = TrainingBatches(
-        stage, training_set, training,
+        stage, training_set, training, earlier=this.earlier,
         composer=composer, groups=groups, grouping=grouping,
     )  # fmt: skip
     run = TrainingRun(

@@ -125,7 +125,19 @@ SEGMENTER_LABELS = LabelConfig(
 """For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
 
 EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
-"""For maps that compete, on the embedded data: merged ones of stage 1, and a segmenter's."""
+"""For merged maps of stage 1 that compete, on the embedded data."""
+
+EMBEDDED_SEGMENTER_LABELS = replace(
+    EMBEDDED_COMPETING_LABELS,
+    competing=replace(
+        EMBEDDED_COMPETITION,
+        map_overlap=1.1,
+        crf=replace(EMBEDDED_COMPETITION.crf, steepness=1.5, bilateral_sxy=11.0),
+    ),
+)
+"""For a segmenter's maps, likewise. They are finer than stage 1's, so that the CRF reaches less
+far and trusts them more (``benchmarks/competing_labels.py --maps segmenter``); and two referents
+are the same object by their ids and sentences alone: where maps agree, they were confused."""
 
 
 class PseudoLabel(NamedTuple):

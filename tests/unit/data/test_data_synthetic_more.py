@@ -180,7 +180,7 @@ class TestHard:
         assert min(writer.counts.values()) > 20
 
     @pytest.mark.parametrize(
-        ("config", "unnamed"), [(synthetic_hard.HARD_SCENES, 0.5), (synthetic.SCENES, 0.13)]
+        ("config", "unnamed"), [(synthetic_hard.HARD_SCENES, 0.5), (synthetic.SCENES, 0.2)]
     )
     def test_as_many_objects_are_unnamed_as_the_configs_say(self, config, unnamed):
         named = count = 0

@@ -131,10 +131,12 @@ def dataset(prepared):
     return make_dataset(stage, index, spec, tokenizer)
 
 
-def training_batches(prepared, dataset, *, rank=0, count=1, **settings):
+def training_batches(prepared, dataset, *, rank=0, count=1, earlier=(), **settings):
     settings = {"global_batch_size": 4, "num_workers": 0, **settings}
     config = dataclasses.replace(make_config().response.training, **settings)
-    return TrainingBatches(make_stage(prepared, rank=rank, count=count), dataset, config)
+    earlier = [dataclasses.replace(config, **each) for each in earlier]
+    stage = make_stage(prepared, rank=rank, count=count)
+    return TrainingBatches(stage, dataset, config, earlier=earlier)
 
 
 def take(batches, start, count):
@@ -149,6 +151,16 @@ def test_batches_from_any_pass_on_are_those_of_an_unbroken_stream(prepared, data
     assert num_steps > 2
     for start in (1, num_steps, num_steps + 1):
         assert take(batches, start, 3) == whole[start : start + 3]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_batches_come_behind_those_of_earlier_trainings(prepared, dataset, passes):
+    whole = training_batches(prepared, dataset, gradient_accumulation=passes)
+    epoch = round(whole.plan.num_steps / passes)
+    earlier = [{"steps": 3}, {"steps": None, "epochs": 1.0}]
+    later = training_batches(prepared, dataset, gradient_accumulation=passes, earlier=earlier)
+    assert take(later, 0, 4) == take(whole, (3 + epoch) * passes, 4)
+    assert take(later, 2, 2) == take(later, 0, 4)[2:]
 
 
 def test_reading_batches_leaves_the_global_random_numbers_alone(prepared, dataset):

@@ -79,6 +79,14 @@ def test_later_rounds_have_their_own_steps_and_rate_and_the_first_keeps_its_own(
     assert last.training.global_batch_size == first.training.global_batch_size
 
 
+def test_a_round_knows_the_trainings_before_it_so_that_it_reads_on_behind_them(tmp_path):
+    stage = make_stage(tmp_path, rounds=3, steps=7)
+    first, second, third = (find_round(stage, number) for number in (1, 2, 3))
+    assert first.earlier == ()
+    assert second.earlier == (first.training,)
+    assert third.earlier == (first.training, second.training)
+
+
 def test_without_their_own_later_rounds_are_trained_like_the_first(tmp_path):
     stage = make_stage(tmp_path)
     assert find_round(stage, 2).training == stage.config.segmenter.training
