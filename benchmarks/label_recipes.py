@@ -1,12 +1,12 @@
 """What the default's labels are worth to the other segmenters, against those of the paper's.
 
-    python -m benchmarks.label_recipes --runs runs/gres0 runs/gres1 runs/gres2
+    python -m benchmarks.label_recipes --runs runs/seed0 runs/seed1 runs/seed2
     python -m benchmarks.label_recipes --table
 
-Each of the runs (`make stage1 CONFIG=synthetic_gres RUN=... ARGS="--seed ..."`, then its labels:
-stages/make_pseudo_labels.py) lends its data, its CLIP, its stage 1 and its labels; the paper's come
-from a stage 1 of configs/synthetic_tris.py on the same data and CLIP. A segmenter's own settings
-are the same in both rows; trainings are short. Scored on the validation split, labels on every
+Each of the runs (`make stage1 stage2 RUN=... ARGS="--seed ..."`) lends its data, its CLIP, its
+stage 1 and the labels that stage 1 made; the paper's come from a stage 1 of
+configs/synthetic_tris.py on the same data and CLIP. A segmenter's own settings, those of
+CONFIG=synthetic, are the same in both rows; trainings are short. Scored on the validation split, labels on every
 fourth referent of the training split. Rows that exist are kept. One thread per training.
 """
 
@@ -38,31 +38,26 @@ RESULTS = REPOSITORY / "docs" / "label_recipes.json"
 FOLDER = "label_recipes"
 BEFORE_STAGE2 = ("response", "labels")
 PAPER, OURS = "the paper's labels", "the default's labels"
-RECIPES = {PAPER: "synthetic_tris", OURS: "synthetic_gres"}
+RECIPES = {PAPER: "synthetic_tris", OURS: "synthetic"}
+SEGMENTER_OF = "synthetic"
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training: a segmenter, the config whose file of it is taken, and the whole experiment's.
+    """One training: a segmenter, and the config that decides stage 1 and labels.
 
-    The experiment's config decides stage 1 and labels; all of stage 2 is in the segmenter's file.
+    All of stage 2 is in the segmenter's file.
     """
 
     segmenter: str
-    segmenter_of: str
     config: str
 
 
-SEGMENTERS = {
-    "DMMI": ("dmmi", "synthetic"),
-    "HARIS": ("haris", "synthetic"),
-    "MABP": ("mabp", "synthetic_gres"),
-    "GRSer": ("grser", "synthetic_gres"),
-}
+SEGMENTERS = {"DMMI": "dmmi", "HARIS": "haris", "MABP": "mabp", "GRSer": "grser"}
 ROWS = {
-    f"{title}, {labels}": Row(segmenter, segmenter_of, config)
-    for title, (segmenter, segmenter_of) in SEGMENTERS.items()
+    f"{title}, {labels}": Row(segmenter, config)
+    for title, segmenter in SEGMENTERS.items()
     for labels, config in RECIPES.items()
 }
 
@@ -113,7 +108,7 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
             (folder / part).symlink_to((recipe / part).resolve())
     run_stage(
         "train_segmenter", config=row.config, segmenter=row.segmenter,
-        segmenter_of=row.segmenter_of, folder=folder,
+        segmenter_of=SEGMENTER_OF, folder=folder,
         settings=[f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(steps=steps)],
     )  # fmt: skip
     found = segmenter_ablation.score(folder / f"segmenter_{row.segmenter}" / "model", run / "index")
@@ -134,7 +129,7 @@ def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
     row = ROWS[name]
     flags = flags_of(steps=steps)
     return experiment_of(
-        config=row.config, segmenter=row.segmenter, segmenter_of=row.segmenter_of, settings=flags
+        config=row.config, segmenter=row.segmenter, segmenter_of=SEGMENTER_OF, settings=flags
     )
 
 
