@@ -149,9 +149,9 @@ COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
 }
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
     "bilateral_srgb": (change_crf("bilateral_srgb"), (12.0, 16.0, 20.0, 26.0, 34.0, 44.0)),
-    "bilateral_sxy": (change_crf("bilateral_sxy"), (11.0, 14.0, 18.0, 24.0)),
+    "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 18.0, 24.0)),
     "bilateral_compat": (change_crf("bilateral_compat"), (7.0, 10.0, 14.0, 20.0)),
-    "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5)),
+    "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5, 2.0)),
     "num_iterations": (change_crf("num_iterations"), (5, 10)),
 }
 SEARCH = {
