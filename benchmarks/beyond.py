@@ -68,7 +68,7 @@ STAGE2_BATCHES = tuple(
     f"segmenter.{field}"
     for field in (
         "training.sampling", "training.global_batch_size", "training.sentences_per_image",
-        "training.learning_rate", "network.referent_weight", "network.dice_weight",
+        "training.learning_rate", "image_losses.referent_weight", "image_losses.dice_weight",
     )
 )  # fmt: skip
 STAGE1_BATCHES = tuple(

@@ -6,8 +6,9 @@
 Each of the runs (`make stage1 stage2 RUN=... ARGS="--seed ..."`) lends its data, its CLIP, its
 stage 1 and the labels that stage 1 made; the paper's come from a stage 1 of
 configs/synthetic_tris.py on the same data and CLIP. A segmenter's own settings, those of
-CONFIG=synthetic, are the same in both rows; trainings are short. Scored on the validation split, labels on every
-fourth referent of the training split. Rows that exist are kept. One thread per training.
+CONFIG=synthetic, are the same in both rows; trainings are short. Scored on the validation split,
+labels on every fourth referent of the training split. Rows that exist are kept. One thread per
+training.
 """
 
 import os

@@ -27,6 +27,7 @@ from tris.distributed import relative_share
 from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
+from tris.segmenters.image_losses import image_losses
 from tris.segmenters.place_words import PlaceWords
 from tris.tracking.wandb_run import Tracker
 from tris.training.delivery import Delivery
@@ -120,8 +121,10 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             network.set_progress(run.step / run.total_steps)
             with accelerator.autocast():
                 output = run.model(batch)
+            losses = network.loss(output, batch)
+            losses |= image_losses(output.mask_logits, batch, config.segmenter.image_losses)
             share = relative_share(len(batch.token_ids), like=batch.images)
-            losses = {name: share * term for name, term in network.loss(output, batch).items()}
+            losses = {name: share * term for name, term in losses.items()}
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)

@@ -29,6 +29,7 @@ from tris.response.calibration import CalibrationConfig
 from tris.response.classification import ClassificationConfig
 from tris.response.contrastive import ContrastiveConfig
 from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.image_losses import ImageLossConfig
 from tris.tracking.wandb_login import TrackingConfig
 from tris.training.settings import TrainingConfig
 
@@ -177,6 +178,7 @@ class SegmenterExperiment(Generic[Network]):
         name: Job folder and row of the table.
         composition: Also train on sentences about several objects and about none, composed of
             single ones; None = on those of the data set alone.
+        image_losses: Terms beside the network's own.
         rounds: Of training, `SelfTrainingConfig` has the later ones; 1 = there is no self-training.
         grouping: How image groups are made of sentences, for a group-wise network.
     """
@@ -185,6 +187,7 @@ class SegmenterExperiment(Generic[Network]):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     name: str = "tris"
     composition: CompositionConfig | None = None
+    image_losses: ImageLossConfig = field(default_factory=ImageLossConfig)
     rounds: int = 1
     grouping: GroupingConfig = field(default_factory=GroupingConfig)
 

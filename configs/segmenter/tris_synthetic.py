@@ -15,7 +15,10 @@ import dataclasses
 
 from configs.segmenter import tris_synthetic_tris
 from tris.config import SegmenterExperiment
+from tris.segmenters.image_losses import ImageLossConfig
 from tris.segmenters.tris_net import TrisNetConfig
+
+IMAGE_LOSSES = ImageLossConfig(referent_weight=1.0, dice_weight=0.5)
 
 
 def get_config() -> SegmenterExperiment[TrisNetConfig]:
@@ -24,6 +27,7 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
     return dataclasses.replace(
         base,
         network=_beyond(base.network),
+        image_losses=IMAGE_LOSSES,
         rounds=2,
         training=dataclasses.replace(
             base.training, sampling="images", global_batch_size=8, sentences_per_image=0,
@@ -38,4 +42,4 @@ def get_debug_config() -> TrisNetConfig:
 
 
 def _beyond(network: TrisNetConfig) -> TrisNetConfig:
-    return dataclasses.replace(network, has_place_words=True, referent_weight=1.0, dice_weight=0.5)
+    return dataclasses.replace(network, has_place_words=True)

@@ -12,6 +12,7 @@ import torch
 
 from tris.batch import IGNORE_INDEX, Batch
 from tris.segmenters.contract import Segmenter
+from tris.segmenters.image_losses import ImageLossConfig, image_losses
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG_FOLDER = REPOSITORY / "configs" / "segmenter"
@@ -187,6 +188,18 @@ class TestLoss:
             losses = segmenter.train(mode).loss(segmenter(batch), batch)
             assert losses
             assert all(value.shape == () and value.isfinite() for value in losses.values())
+
+    def test_terms_of_the_experiment_join_it_under_names_of_their_own(self, segmenter):
+        segmenter.train()
+        batch, config = make_batch(segmenter), ImageLossConfig(referent_weight=1.0, dice_weight=1.0)
+        output = segmenter(batch)
+        added = image_losses(output.mask_logits, batch, config)
+        assert len(added) == 2
+        assert not added.keys() & segmenter.loss(output, batch).keys()
+        total(added).backward()
+        gradients = [p.grad for p in segmenter.parameters() if p.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert any(gradient.abs().max() > 0 for gradient in gradients)
 
     def test_gradients_reach_every_trainable_weight(self, segmenter):
         segmenter.train()

@@ -20,7 +20,7 @@ BEYOND = (
     "--labels.label.competition=image", "--segmenter.training.sampling=images",
     "--segmenter.training.global-batch-size=4", "--segmenter.training.sentences-per-image=0",
     "--segmenter.training.flip-probability=0.5", "--segmenter.network.has-place-words",
-    "--segmenter.network.referent-weight=1", "--segmenter.network.dice-weight=0.5",
+    "--segmenter.image-losses.referent-weight=1", "--segmenter.image-losses.dice-weight=0.5",
     "--segmenter.rounds=2", "--self-training.steps=6",
 )  # fmt: skip
 """All that configs/synthetic.py adds to the paper's recipe."""

@@ -11,13 +11,14 @@ from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from configs.segmenter import dmmi_debug, haris_debug, haris_synthetic
-from configs.segmenter.tris_synthetic import get_debug_config
+from configs.segmenter.tris_synthetic import IMAGE_LOSSES, get_debug_config
 from tris.batch import IGNORE_INDEX, Batch, InputSpec, TokenizerConfig
 from tris.distributed import relative_share
 from tris.encoders.clip import ClipConfig
 from tris.response.calibration import CalibrationConfig, Calibrator
 from tris.response.classification import ClassificationConfig, classification_loss
 from tris.response.response_net import ResponseNetConfig
+from tris.segmenters.image_losses import image_losses
 from tris.training.wrapped import NetworkWithLoss
 
 SPEC = InputSpec(image_size=(64, 64), tokenizer=TokenizerConfig(context_length=8))
@@ -108,7 +109,8 @@ def response_loss(network, batch):
 
 
 def segmenter_loss(network, batch):
-    losses = network.loss(network(batch), batch)
+    output = network(batch)
+    losses = network.loss(output, batch) | image_losses(output.mask_logits, batch, IMAGE_LOSSES)
     return {name: share(batch) * term for name, term in losses.items()}
 
 

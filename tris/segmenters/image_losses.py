@@ -1,4 +1,6 @@
-"""Mask losses beyond the paper's, for image-wise batches: referents share an image's pixels."""
+"""Mask losses beyond the papers', of any segmenter: referents share an image's pixels."""
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -7,28 +9,45 @@ from torch.nn import functional
 
 from tris.batch import IGNORE_INDEX, Batch
 from tris.data.samples import NO_SINGLE_REFERENT
+from tris.errors import InputError
 from tris.segmenters.losses import dice_loss, required_targets
 
 _LEFT_OUT = -1
 
 
+@dataclass(frozen=True)
+class ImageLossConfig:
+    """Terms that join a segmenter's own loss; 0 = no term.
+
+    Attributes:
+        referent_weight: Of the cross-entropy over the image's referents, for image-wise batches.
+        dice_weight: Of a dice loss beside those of the segmenter's paper.
+    """
+
+    referent_weight: float = 0.0
+    dice_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("referent_weight", "dice_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} cannot be negative ({getattr(self, name)}).")
+
+
 def image_losses(
-    logits: Float[Tensor, "expr height width"],
-    batch: Batch,
-    *,
-    referent_weight: float,
-    dice_weight: float,
+    logits: Float[Tensor, "expr height width"], batch: Batch, config: ImageLossConfig
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the weighted terms that any segmenter may add to its own; weight 0 = no term.
+    """Return the weighted terms; their names differ from those of every segmenter's own.
 
     Raises:
         InputError: If the batch has no targets.
     """
     terms = {}
-    if referent_weight:
-        terms["referent_loss"] = referent_weight * referent_cross_entropy(logits, batch)
-    if dice_weight:
-        terms["dice_loss"] = dice_weight * dice_loss(logits, required_targets(batch))
+    if config.referent_weight:
+        terms["referent_loss"] = config.referent_weight * referent_cross_entropy(logits, batch)
+    if config.dice_weight:
+        dice = dice_loss(logits, required_targets(batch))
+        terms["image_dice_loss"] = config.dice_weight * dice
     return terms
 
 

@@ -13,7 +13,6 @@ from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.hint_inputs import HintInputs
-from tris.segmenters.image_losses import image_losses
 from tris.segmenters.losses import binary_cross_entropy, required_targets
 from tris.segmenters.place_words import build_place_words
 from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
@@ -52,8 +51,6 @@ class TrisNetConfig:
         has_coordinate_input: Whether x and y of each pixel join the decoder's input (paper: no).
         has_place_words: Whether words get embeddings of their own, and become planes that join the
             decoder's input (paper: no); see `PlaceWords`.
-        referent_weight: Of the cross-entropy over the image's referents (paper: 0).
-        dice_weight: Of the dice loss (paper: 0).
     """
 
     encoder: ClipConfig = field(default_factory=ClipConfig)
@@ -70,8 +67,6 @@ class TrisNetConfig:
     has_full_rate_positions: bool = True
     has_coordinate_input: bool = False
     has_place_words: bool = False
-    referent_weight: float = 0.0
-    dice_weight: float = 0.0
 
     def build(self, *, pretrained: bool = True) -> "TrisNet":
         """Make the network; ``pretrained=False`` skips weights that a file will replace."""
@@ -141,8 +136,6 @@ class TrisNet(Segmenter):
     def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy of the finest head and, in training, of the coarser heads.
 
-        Where they have a weight, the terms of `image_losses` are among them.
-
         Raises:
             ValueError: If the batch has no targets.
         """
@@ -156,12 +149,7 @@ class TrisNet(Segmenter):
             ]
             scale = self.config.deep_supervision_weight
             losses["deep_supervision_loss"] = scale * torch.stack(deep).sum()
-        return losses | image_losses(
-            output.mask_logits,
-            batch,
-            referent_weight=self.config.referent_weight,
-            dice_weight=self.config.dice_weight,
-        )
+        return losses
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the encoder at its reduced rate, positional embeddings, and the rest."""

@@ -5,7 +5,7 @@ import torch
 from tris.batch import IGNORE_INDEX, Batch
 from tris.data.samples import NO_SINGLE_REFERENT
 from tris.errors import InputError
-from tris.segmenters.image_losses import image_losses, referent_cross_entropy
+from tris.segmenters.image_losses import ImageLossConfig, image_losses, referent_cross_entropy
 from tris.segmenters.losses import binary_cross_entropy, dice_loss
 
 SIZE = (3, 4)
@@ -151,17 +151,20 @@ def test_half_precision_is_summed_in_single_precision():
 class TestTerms:
     def test_weights_scale_them_and_zero_leaves_them_out(self):
         batch, logits = make_batch([0, 0], [7, 9], torch.stack([A, B])), random_logits(2)
-        terms = image_losses(logits, batch, referent_weight=2.0, dice_weight=0.5)
+        config = ImageLossConfig(referent_weight=2.0, dice_weight=0.5)
+        terms = image_losses(logits, batch, config)
         torch.testing.assert_close(
             terms["referent_loss"], 2 * referent_cross_entropy(logits, batch)
         )
-        torch.testing.assert_close(terms["dice_loss"], 0.5 * dice_loss(logits, batch.targets))
-        assert image_losses(logits, batch, referent_weight=0.0, dice_weight=0.0) == {}
+        torch.testing.assert_close(terms["image_dice_loss"], 0.5 * dice_loss(logits, batch.targets))
+        assert image_losses(logits, batch, ImageLossConfig()) == {}
 
     def test_without_targets_they_are_refused(self):
         batch = make_batch([0, 0], [7, 9], None)
         for weights in ((1.0, 0.0), (0.0, 1.0)):
             with pytest.raises(InputError, match="targets"):
-                image_losses(
-                    random_logits(2), batch, referent_weight=weights[0], dice_weight=weights[1]
-                )
+                image_losses(random_logits(2), batch, ImageLossConfig(*weights))
+
+    def test_a_negative_weight_is_refused(self):
+        with pytest.raises(InputError, match="referent_weight cannot be negative"):
+            ImageLossConfig(referent_weight=-1.0)
