@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--run", type=Path, required=True, help="a run with a trained CLIP")
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--unnamed", type=float, nargs="+", default=[0.0, 0.2, 0.5])
+    parser.add_argument("--unnamed", type=float, nargs="+", default=[0.0, 0.3, 0.5])
     parser.add_argument("--missed", type=float, nargs="+", default=MISSED, help="1 = without CLIP")
     options = parser.parse_args()
     clip = ClipEncoder.from_pretrained(options.run / "clip")

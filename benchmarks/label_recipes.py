@@ -12,7 +12,8 @@ training.
 """
 
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from benchmarks.seeded_rows import (
     seed_of,
     table_by_type,
 )
+from configs import synthetic
 from tris.config import ExperimentConfig
 from tris.data.index import open_index
 from tris.errors import exits_cleanly
@@ -39,17 +41,16 @@ RESULTS = REPOSITORY / "docs" / "label_recipes.json"
 FOLDER = "label_recipes"
 BEFORE_STAGE2 = ("response", "labels")
 PAPER, OURS = "the paper's labels", "the default's labels"
-RECIPES = {PAPER: "synthetic_tris", OURS: "synthetic"}
-SEGMENTER_OF = "synthetic"
+SCENES = "synthetic"
+"""Config whose scenes the runs have, and whose files of the segmenters are taken."""
+RECIPES = {PAPER: "synthetic_tris", OURS: SCENES}
+MAKES_PAPER_LABELS = threading.Lock()
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training: a segmenter, and the config that decides stage 1 and labels.
-
-    All of stage 2 is in the segmenter's file.
-    """
+    """One training: a segmenter, and the config that decides stage 1 and labels, not the scenes."""
 
     segmenter: str
     config: str
@@ -69,12 +70,9 @@ def main() -> None:
     parser = row_parser(__doc__, RESULTS)
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
-    if not arguments.table:
-        for run in arguments.runs:
-            make_paper_labels(run)
     results = read_or_fill(
         arguments, ROWS, partial(measure, steps=arguments.steps),
-        lambda name: {"steps": arguments.steps, "labels": ROWS[name].config},
+        lambda name: {"steps": arguments.steps, "labels": ROWS[name].config, "scenes": SCENES},
         partial(row_experiment, steps=arguments.steps),
     )  # fmt: skip
     print(table_by_type(results, ROWS, COLUMNS, segmenter_ablation.TYPES))
@@ -87,7 +85,10 @@ def paper_folder(run: Path) -> Path:
 
 
 def make_paper_labels(run: Path) -> None:
-    """Train the paper's stage 1 and make its labels, as far as they are not there."""
+    """Train the paper's stage 1 and make its labels, as far as they are not there.
+
+    Rows of one run that start together wait for each other here.
+    """
     for stage in ("train_response", "make_pseudo_labels"):
         run_stage(
             stage, config="synthetic_tris", segmenter="tris", folder=paper_folder(run),
@@ -103,13 +104,17 @@ def measure(name: str, run: Path, *, steps: int) -> dict[str, Any]:
     row = ROWS[name]
     shared = [part for part in generalized.LENT if part not in BEFORE_STAGE2]
     folder = lend(run, shared, to=FOLDER, row=name)
-    recipe = run if row.config == RECIPES[OURS] else paper_folder(run)
+    recipe = run
+    if row.config != RECIPES[OURS]:
+        with MAKES_PAPER_LABELS:
+            make_paper_labels(run)
+        recipe = paper_folder(run)
     for part in BEFORE_STAGE2:
         if not os.path.lexists(folder / part):
             (folder / part).symlink_to((recipe / part).resolve())
     run_stage(
         "train_segmenter", config=row.config, segmenter=row.segmenter,
-        segmenter_of=SEGMENTER_OF, folder=folder,
+        segmenter_of=SCENES, folder=folder,
         settings=[f"--seed={seed_of(run)}", "--tracking.tracking=none", *flags_of(steps=steps)],
     )  # fmt: skip
     found = segmenter_ablation.score(folder / f"segmenter_{row.segmenter}" / "model", run / "index")
@@ -128,10 +133,11 @@ def flags_of(*, steps: int) -> list[str]:
 def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
     """Return all that a row is trained with."""
     row = ROWS[name]
-    flags = flags_of(steps=steps)
-    return experiment_of(
-        config=row.config, segmenter=row.segmenter, segmenter_of=SEGMENTER_OF, settings=flags
-    )
+    experiment = experiment_of(
+        config=row.config, segmenter=row.segmenter, segmenter_of=SCENES,
+        settings=flags_of(steps=steps),
+    )  # fmt: skip
+    return replace(experiment, data=synthetic.get_config().data)
 
 
 def table_of_gains(results: Results) -> str:

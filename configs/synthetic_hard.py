@@ -8,7 +8,7 @@ three: that leaves 50 % of all objects unnamed. Only the validation split is sco
 is to be scored once, at the end, by the second command.
 
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023); everything but
-the data as in configs/synthetic.py.
+the data as in configs/synthetic.py, and a segmenter's maps become labels as stage 1's do.
 Command: make stage1 stage2 CONFIG=synthetic_hard
     make evaluate CONFIG=synthetic_hard ARGS="--data.evaluation-splits val test"
 Cost: as configs/synthetic.py.
@@ -17,7 +17,7 @@ Expected: docs/beyond.md, "Harder scenes", at about half this length; not yet tr
 
 import dataclasses
 
-from configs import synthetic
+from configs import synthetic, synthetic_tris
 from configs.segmenter import tris_synthetic_hard
 from tris.config import ExperimentConfig
 from tris.data.synthetic import SyntheticConfig
@@ -36,5 +36,6 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         base,
         name="synthetic_hard",
         data=dataclasses.replace(base.data, synthetic=HARD_SCENES, evaluation_splits=("val",)),
+        self_training=synthetic_tris.get_config().self_training,
         segmenter=tris_synthetic_hard.get_config(),
     )

@@ -23,7 +23,7 @@ from tris.config import (
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_gres import WORDS, GresConfig
 from tris.encoders.clip import ClipConfig
-from tris.pseudo.label import EMBEDDED_LABELS, EMBEDDED_SEGMENTER_LABELS
+from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.response.calibration import CalibrationConfig
 from tris.response.response_net import ResponseNetConfig
@@ -74,5 +74,5 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         ),
         segmenter=tris_synthetic_tris.get_config(),
         evaluation=EvaluationConfig(minimum_area=2),  # 50 of 480 x 480 pixels, in 96 x 96
-        self_training=SelfTrainingConfig(steps=500, label=EMBEDDED_SEGMENTER_LABELS),
+        self_training=SelfTrainingConfig(steps=500, label=EMBEDDED_COMPETING_LABELS),
     )  # fmt: skip

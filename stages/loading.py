@@ -86,7 +86,7 @@ class TrainingBatches:
             stage: This stage.
             dataset: What is read.
             config: Updates and schedule.
-            earlier: Trainings on the same data before this one; its batches come behind theirs.
+            earlier: Trainings before this one, on batches made like its own, which come behind.
             one_per_referent: See `PlanConfig`.
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
@@ -133,7 +133,7 @@ class TrainingBatches:
             self.plan = self._pair_plan(stage, dataset, plan, composer)
         self._loader = build_loader(dataset, self.plan, num_workers=config.num_workers)
         self._passes = passes
-        self._first_step = sum(map(self._count_steps, earlier))
+        self._steps_before = sum(map(self._count_steps, earlier))
         self.total_steps = self._count_steps(config)
         self.steps_per_epoch = max(1, self.plan.num_steps // passes)
 
@@ -157,9 +157,9 @@ class TrainingBatches:
             index, config, composer, seed=seed, process_index=part, num_processes=parts
         )
 
-    def __call__(self, start_step: int) -> Iterator[Batch]:
-        """Yield batches from pass ``start_step`` on, behind those of earlier trainings."""
-        first_pass = self._first_step * self._passes + start_step
+    def __call__(self, start_pass: int) -> Iterator[Batch]:
+        """Yield batches from pass ``start_pass`` on, behind those of earlier trainings."""
+        first_pass = self._steps_before * self._passes + start_pass
         epoch, within = divmod(first_pass, self.plan.num_steps)
         while True:
             self.plan.start_at(epoch, within)

@@ -71,17 +71,16 @@ def find_round(stage: Stage, number: int) -> Round:
             "give ROUNDS=1 (segmenter.rounds)."
         )
     last = last_job(stage)
-    first = training = config.segmenter.training
-    earlier: tuple[TrainingConfig, ...] = ()
+    training, earlier = config.segmenter.training, ()
     labels, labels_name = folders.labels, f"labels-{config.group}"
     if number > 1:
         store = segmenter_job(config).replace("segmenter", "labels", 1)
         labels = folders.run / "rounds" / str(number) / store
         labels_name = f"{store}-round{number}-{config.group}"
-        training = later_training(
-            first, config.self_training.steps, config.self_training.learning_rate
+        later = later_training(
+            training, config.self_training.steps, config.self_training.learning_rate
         )
-        earlier = (first, *[training] * (number - 2))
+        training, earlier = later, (training, *(later,) * (number - 2))
     is_last = number == config.segmenter.rounds
     return Round(
         number=number,
@@ -140,7 +139,10 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
     }
     if this.start is not None:
         settings |= {"round": this.number, "starts_from": digest_of_weights(this.start)}
-        settings["earlier"] = this.earlier
+        settings["read_before"] = {
+            str(number): {"epochs": each.epochs} if each.steps is None else {"steps": each.steps}
+            for number, each in enumerate(this.earlier, start=1)
+        }
     return to_json(settings)
 
 

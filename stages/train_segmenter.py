@@ -121,10 +121,10 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             network.set_progress(run.step / run.total_steps)
             with accelerator.autocast():
                 output = run.model(batch)
-            losses = network.loss(output, batch)
-            losses |= image_losses(output.mask_logits, batch, config.segmenter.image_losses)
+            own = network.loss(output, batch)
+            added = image_losses(output.mask_logits, batch, config.segmenter.image_losses)
             share = relative_share(len(batch.token_ids), like=batch.images)
-            losses = {name: share * term for name, term in losses.items()}
+            losses = {name: share * term for name, term in (own | added).items()}
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)

@@ -195,6 +195,12 @@ class SegmenterExperiment(Generic[Network]):
         """Check the fields."""
         if self.rounds < 1:
             raise InputError(f"Stage 2 has at least 1 round, not {self.rounds}.")
+        is_image_wise = self.training.sampling == "images"
+        if self.image_losses.referent_weight is not None and not is_image_wise:
+            raise InputError(
+                "image_losses.referent_weight compares the referents of one image, but batches are "
+                "random pairs: give --segmenter.training.sampling=images, too."
+            )
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,9 @@ _HELP = "The option --help lists every setting."
 
 def _describe_unknown(argument: str, config: ExperimentConfig[Any]) -> str:
     name = argument.split("=")[0]
-    near = difflib.get_close_matches(name.replace("_", "-"), _option_names(to_json(config)), n=1)
+    wanted, known = name.replace("_", "-"), _option_names(to_json(config))
+    same_field = [each for each in known if each.split(".")[-1] == wanted.split(".")[-1]]
+    near = difflib.get_close_matches(wanted, same_field or known, n=1)
     hint = f"did you mean {near[0]}?" if near else _HELP
     return f"There is no setting {name}: {hint}"
 

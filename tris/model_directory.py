@@ -177,6 +177,11 @@ def decode_config(config_class: type[Config], values: dict[str, Any]) -> Config:
     """
     try:
         return dacite.from_dict(config_class, values, dacite.Config(strict=True, cast=[tuple]))
+    except dacite.UnexpectedDataError as error:
+        names = ", ".join(sorted(error.keys))
+        raise InputError(
+            f"{config_class.__name__} has no {names} in this version of tris: another one wrote it."
+        ) from error
     except dacite.DaciteError as error:
         raise InputError(f"{config_class.__name__} cannot be read: {error}.") from error
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tris.batch import IGNORE_INDEX, Batch
+from tris.data.samples import NO_SINGLE_REFERENT
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.image_losses import ImageLossConfig, image_losses
 
@@ -191,7 +192,10 @@ class TestLoss:
 
     def test_terms_of_the_experiment_join_it_under_names_of_their_own(self, segmenter):
         segmenter.train()
-        batch, config = make_batch(segmenter), ImageLossConfig(referent_weight=1.0, dice_weight=1.0)
+        batch = make_batch(segmenter, TWO_IMAGES_FIVE_SENTENCES)
+        referents = torch.tensor([1, 2, 3, 3, NO_SINGLE_REFERENT])
+        batch = batch._replace(referent_id=referents)
+        config = ImageLossConfig(referent_weight=1.0, dice_weight=1.0)
         output = segmenter(batch)
         added = image_losses(output.mask_logits, batch, config)
         assert len(added) == 2

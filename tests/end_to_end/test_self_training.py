@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from collections import defaultdict
 
 import numpy as np
@@ -17,7 +18,10 @@ from benchmarks.competing_labels import (
     settings_of,
     stage1_cases,
 )
+from stages import train_segmenter
 from stages.labelling import one_thread
+from stages.rounds import find_round
+from stages.setup import start_stage
 from tris.data.index import open_index
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
@@ -158,6 +162,28 @@ def test_labels_of_the_second_round_name_it_and_do_not_overlap(two_rounds):
 @pytest.mark.usefixtures("restores_attention")
 def test_the_search_of_settings_has_the_labels_of_the_second_round(two_rounds):
     assert_searched_as_made(two_rounds, "segmenter", two_rounds / "rounds" / "2" / "labels")
+
+
+@pytest.mark.usefixtures("restores_attention")
+def test_the_second_round_reads_on_behind_the_batches_of_the_first(
+    two_rounds, run_settings, monkeypatch
+):
+    given = []
+
+    class ReachedError(Exception):
+        pass
+
+    def batches(stage, dataset, config, *, earlier, **_):
+        given.extend([earlier, config.steps])
+        raise ReachedError
+
+    monkeypatch.setattr(train_segmenter, "TrainingBatches", batches)
+    arguments = ["self_train", *run_settings(two_rounds, *TWO_ROUNDS)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    stage = start_stage("A later round.", training="segmenter.training")
+    with pytest.raises(ReachedError):
+        train_segmenter.train(stage, find_round(stage, 2), {})
+    assert given == [(stage.config.segmenter.training,), 6]
 
 
 def test_every_round_and_the_crf_at_test_are_scored(two_rounds):

@@ -127,6 +127,14 @@ def test_the_recipe_beyond_the_paper_reads_no_mask_either(beyond, weights_of, mo
     assert weights_of(one / model) == weights_of(other / model)
 
 
+@pytest.mark.parametrize("job", ["rounds/1/segmenter", "segmenter"])
+def test_losses_of_the_experiment_join_those_of_the_network(beyond, job):
+    lines = (beyond[0] / job / "metrics.jsonl").read_text().splitlines()
+    last = {each["key"]: each["value"] for each in map(json.loads, lines)}
+    terms = ("mask_loss", "deep_supervision_loss", "referent_loss", "image_dice_loss")
+    assert sum(last[f"train/{term}"] for term in terms) == pytest.approx(last["train/loss"])
+
+
 @pytest.mark.parametrize("store", ["labels", "rounds/2/labels"])
 def test_labels_that_compete_read_no_mask_either(beyond, store):
     one, other = (label_lines(run / store) for run in beyond)

@@ -129,6 +129,7 @@ EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
 
 EMBEDDED_SEGMENTER_LABELS = replace(
     EMBEDDED_COMPETING_LABELS,
+    crf=replace(EMBEDDED_LABELS.crf, steepness=1.5, bilateral_sxy=11.0),
     competing=replace(
         EMBEDDED_COMPETITION,
         map_overlap=1.1,

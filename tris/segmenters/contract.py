@@ -38,6 +38,8 @@ class Segmenter(PretrainedModel, abc.ABC):
     def loss(self, output: SegmenterOutput, batch: Batch) -> dict[str, Tensor]:
         """Return named scalar terms, weights included; their sum is minimised.
 
+        The experiment may add terms of `tris.segmenters.image_losses` to them.
+
         Pixels of `IGNORE_INDEX` in ``batch.targets`` count nowhere.
 
         Raises:

@@ -17,21 +17,22 @@ _LEFT_OUT = -1
 
 @dataclass(frozen=True)
 class ImageLossConfig:
-    """Terms that join a segmenter's own loss; 0 = no term.
+    """Terms that join a segmenter's own loss, whatever it is; None = no such term.
 
     Attributes:
         referent_weight: Of the cross-entropy over the image's referents, for image-wise batches.
         dice_weight: Of a dice loss beside those of the segmenter's paper.
     """
 
-    referent_weight: float = 0.0
-    dice_weight: float = 0.0
+    referent_weight: float | None = None
+    dice_weight: float | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
         for name in ("referent_weight", "dice_weight"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} cannot be negative ({getattr(self, name)}).")
+            weight = getattr(self, name)
+            if weight is not None and not weight > 0:
+                raise InputError(f"{name} is above 0 or None, not {weight}.")
 
 
 def image_losses(
@@ -43,9 +44,9 @@ def image_losses(
         InputError: If the batch has no targets.
     """
     terms = {}
-    if config.referent_weight:
+    if config.referent_weight is not None:
         terms["referent_loss"] = config.referent_weight * referent_cross_entropy(logits, batch)
-    if config.dice_weight:
+    if config.dice_weight is not None:
         dice = dice_loss(logits, required_targets(batch))
         terms["image_dice_loss"] = config.dice_weight * dice
     return terms

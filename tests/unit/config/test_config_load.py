@@ -64,6 +64,12 @@ def test_what_is_not_overridden_stays():
     ("override", "sentence"),
     [
         ("--response.training.stepz=3", "did you mean --response.training.steps?"),
+        (
+            "--segmenter.network.dice-weight=1",
+            "did you mean --segmenter.image-losses.dice-weight?",
+        ),
+        ("--segmenter.image-losses.referent-weight=1", "give --segmenter.training.sampling=images"),
+        ("--segmenter.image-losses.dice-weight=-1", "dice_weight is above 0 or None, not -1"),
         ("--sed=3", "There is no setting --sed: did you mean --seed?"),
         ("quite-something-else", "There is no setting quite-something-else: The option --help"),
         ("--seed=abc", "invalid literal for int"),

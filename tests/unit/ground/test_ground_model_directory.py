@@ -169,9 +169,11 @@ class Point:
 
 def test_configs_are_decoded_strictly():
     assert decode_config(Point, {"x": 1, "size": [2, 3]}) == Point(1, (2, 3))
-    for wrong in ({"x": "1"}, {"x": 1, "y": 2}, {}):
+    for wrong in ({"x": "1"}, {}):
         with pytest.raises(InputError, match="Point cannot be read"):
             decode_config(Point, wrong)
+    with pytest.raises(InputError, match="Point has no y, z in this version of tris"):
+        decode_config(Point, {"x": 1, "z": 2, "y": 2})
 
 
 def test_a_directory_is_replaced_whole_and_no_graveyard_is_left(tmp_path):

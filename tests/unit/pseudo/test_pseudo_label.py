@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from configs import synthetic
 from tris.batch import IGNORE_INDEX
 from tris.errors import InputError
 from tris.pseudo.label import (
     EMBEDDED_LABELS,
+    EMBEDDED_SEGMENTER_LABELS,
     IGNORE,
     LabelConfig,
     find_degeneracy,
@@ -25,6 +27,14 @@ def logits(*rows):
 
 def test_the_ignored_value_is_that_of_the_losses():
     assert IGNORE == IGNORE_INDEX
+
+
+def test_a_segmenter_s_map_alone_and_among_others_meets_the_same_kernels():
+    alone, common = EMBEDDED_SEGMENTER_LABELS.crf, EMBEDDED_SEGMENTER_LABELS.competing.crf
+    assert (alone.steepness, alone.bilateral_sxy) == (1.5, 11.0)
+    assert (common.steepness, common.bilateral_sxy) == (1.5, 11.0)
+    assert EMBEDDED_SEGMENTER_LABELS.competition == "image"
+    assert synthetic.get_config().self_training.label == EMBEDDED_SEGMENTER_LABELS
 
 
 def test_max_normalisation_rectifies_and_divides_by_the_maximum():

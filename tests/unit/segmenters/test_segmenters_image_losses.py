@@ -161,10 +161,12 @@ class TestTerms:
 
     def test_without_targets_they_are_refused(self):
         batch = make_batch([0, 0], [7, 9], None)
-        for weights in ((1.0, 0.0), (0.0, 1.0)):
+        for name in ("referent_weight", "dice_weight"):
             with pytest.raises(InputError, match="targets"):
-                image_losses(random_logits(2), batch, ImageLossConfig(*weights))
+                image_losses(random_logits(2), batch, ImageLossConfig(**{name: 1.0}))
 
-    def test_a_negative_weight_is_refused(self):
-        with pytest.raises(InputError, match="referent_weight cannot be negative"):
-            ImageLossConfig(referent_weight=-1.0)
+    @pytest.mark.parametrize("name", ["referent_weight", "dice_weight"])
+    @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+    def test_a_weight_that_is_none_is_refused(self, name, weight):
+        with pytest.raises(InputError, match=f"{name} is above 0 or None"):
+            ImageLossConfig(**{name: weight})

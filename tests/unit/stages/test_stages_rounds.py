@@ -3,19 +3,22 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from configs import debug
 from configs.segmenter import grser_debug
 from stages import label_settings
 from stages.evaluate import trained_jobs
 from stages.label_settings import active_label, active_selection
-from stages.rounds import adopt_training, find_round
+from stages.rounds import adopt_training, find_round, make_fingerprint
 from stages.setup import Folders, Stage
 from tris.config import SelfTrainingConfig
 from tris.errors import InputError
 from tris.pseudo.label import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.training.checkpoint import CheckpointStore
+from tris.training.fingerprint import check_same
 
 
 def make_stage(run, *, rounds=2, name="tris", switches=(), **later):
@@ -85,6 +88,27 @@ def test_a_round_knows_the_trainings_before_it_so_that_it_reads_on_behind_them(t
     assert first.earlier == ()
     assert second.earlier == (first.training,)
     assert third.earlier == (first.training, second.training)
+
+
+def test_how_far_earlier_rounds_read_counts_and_how_often_they_logged_does_not(tmp_path):
+    def fingerprint(**training):
+        stage = make_stage(tmp_path, steps=7)
+        segmenter = stage.config.segmenter
+        changed = dataclasses.replace(segmenter.training, **training)
+        segmenter = dataclasses.replace(segmenter, training=changed)
+        config = dataclasses.replace(stage.config, segmenter=segmenter)
+        stage = dataclasses.replace(stage, config=config, switches=frozenset(["ceiling"]))
+        return make_fingerprint(stage, find_round(stage, 2))
+
+    start = tmp_path / "rounds" / "1" / "ceiling" / "model"
+    start.mkdir(parents=True)
+    save_file({"weight": torch.ones(2)}, start / "model.safetensors")
+    known = fingerprint(steps=3)
+    check_same(known, fingerprint(steps=3, num_workers=5, log_every=9), made=tmp_path)
+    with pytest.raises(InputError, match=r"read_before.1.steps: 3 there, 4 now"):
+        check_same(known, fingerprint(steps=4), made=tmp_path)
+    with pytest.raises(InputError, match=r"read_before.1.epochs"):
+        check_same(known, fingerprint(steps=None, epochs=3.0), made=tmp_path)
 
 
 def test_without_their_own_later_rounds_are_trained_like_the_first(tmp_path):
