@@ -21,8 +21,8 @@ from tris.config import ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_gres import GresConfig
 from tris.pseudo.label import (
-    EMBEDDED_COMPETING_LABELS,
     EMBEDDED_LABELS,
+    EMBEDDED_MERGED_LABELS,
     EMBEDDED_SEGMENTER_LABELS,
 )
 from tris.pseudo.prms import PrmsConfig
@@ -50,9 +50,9 @@ def get_config() -> ExperimentConfig[TrisNetConfig]:
         ),
         labels=LabelExperiment(
             selection=PrmsConfig(
-                activation="sigmoid", method="margin", temperature=0.05, rival_weight=0.0
+                activation="sigmoid", method="margin", temperature=0.1, rival_weight=0.5
             ),
-            label=EMBEDDED_COMPETING_LABELS,
+            label=EMBEDDED_MERGED_LABELS,
         ),
         segmenter=tris_synthetic.get_config(),
         evaluation=replace(base.evaluation, crf=True, refinement=EMBEDDED_LABELS),

@@ -125,20 +125,31 @@ SEGMENTER_LABELS = LabelConfig(
 """For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
 
 EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
-"""For merged maps of stage 1 that compete, on the embedded data."""
+"""For maps that compete, on the embedded data, with the kernels of those that do not."""
 
-EMBEDDED_SEGMENTER_LABELS = replace(
-    EMBEDDED_COMPETING_LABELS,
-    crf=replace(EMBEDDED_LABELS.crf, steepness=1.5, bilateral_sxy=11.0),
-    competing=replace(
-        EMBEDDED_COMPETITION,
-        map_overlap=1.1,
-        crf=replace(EMBEDDED_COMPETITION.crf, steepness=1.5, bilateral_sxy=11.0),
-    ),
+
+def _with_kernels(config: LabelConfig, **kernels: float) -> LabelConfig:
+    """Return the config with other kernels for a map that is alone and for those that compete."""
+    common = replace(config.competing.crf, **kernels)
+    return replace(
+        config,
+        crf=replace(config.crf, **kernels),
+        competing=replace(config.competing, crf=common),
+    )
+
+
+EMBEDDED_MERGED_LABELS = _with_kernels(
+    EMBEDDED_COMPETING_LABELS, bilateral_sxy=11.0, bilateral_srgb=30.0, bilateral_compat=20.0
 )
-"""For a segmenter's maps, likewise. They are finer than stage 1's, so that the CRF reaches less
-far and trusts them more (``benchmarks/competing_labels.py --maps segmenter``); and two referents
-are the same object by their ids and sentences alone: where maps agree, they were confused."""
+"""For merged maps of stage 1 (``benchmarks/competing_labels.py``)."""
+
+_SEGMENTER_KERNELS = _with_kernels(EMBEDDED_COMPETING_LABELS, steepness=1.5, bilateral_sxy=11.0)
+EMBEDDED_SEGMENTER_LABELS = replace(
+    _SEGMENTER_KERNELS, competing=replace(_SEGMENTER_KERNELS.competing, map_overlap=1.1)
+)
+"""For a segmenter's maps, which are finer than stage 1's, so that the CRF trusts them more
+(``benchmarks/competing_labels.py --maps segmenter``). Two referents are the same object by their
+ids and sentences alone: where their maps agree, the segmenter has confused them."""
 
 
 class PseudoLabel(NamedTuple):

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from tris.batch import IGNORE_INDEX
 from tris.errors import InputError
 from tris.pseudo.label import (
     EMBEDDED_LABELS,
+    EMBEDDED_MERGED_LABELS,
     EMBEDDED_SEGMENTER_LABELS,
     IGNORE,
     LabelConfig,
@@ -29,12 +30,22 @@ def test_the_ignored_value_is_that_of_the_losses():
     assert IGNORE == IGNORE_INDEX
 
 
-def test_a_segmenter_s_map_alone_and_among_others_meets_the_same_kernels():
-    alone, common = EMBEDDED_SEGMENTER_LABELS.crf, EMBEDDED_SEGMENTER_LABELS.competing.crf
-    assert (alone.steepness, alone.bilateral_sxy) == (1.5, 11.0)
-    assert (common.steepness, common.bilateral_sxy) == (1.5, 11.0)
-    assert EMBEDDED_SEGMENTER_LABELS.competition == "image"
-    assert synthetic.get_config().self_training.label == EMBEDDED_SEGMENTER_LABELS
+@pytest.mark.parametrize("label", [EMBEDDED_MERGED_LABELS, EMBEDDED_SEGMENTER_LABELS])
+def test_a_map_alone_and_those_that_compete_meet_the_same_new_kernels(label):
+    assert label.competition == "image"
+    changed = {
+        name: value
+        for name, value in asdict(label.crf).items()
+        if value != getattr(EMBEDDED_LABELS.crf, name)
+    }
+    assert changed["bilateral_sxy"] == 11.0
+    assert changed.items() <= asdict(label.competing.crf).items()
+
+
+def test_the_default_takes_them_where_they_were_chosen():
+    config = synthetic.get_config()
+    assert config.labels.label == EMBEDDED_MERGED_LABELS
+    assert config.self_training.label == EMBEDDED_SEGMENTER_LABELS
 
 
 def test_max_normalisation_rectifies_and_divides_by_the_maximum():
