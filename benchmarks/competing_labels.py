@@ -1,23 +1,24 @@
 """Which settings of merging and competition suit a data set? Chosen on its validation split.
 
-    python -m benchmarks.competing_labels --run runs/synthetic                      labels, round 1
+    python -m benchmarks.competing_labels --run runs/seed0 runs/seed1 runs/seed2    labels, round 1
     python -m benchmarks.competing_labels --run runs/synthetic --maps segmenter     later rounds
     python -m benchmarks.competing_labels --run runs/synthetic --maps sentences     CRF at test
 
-Takes the networks of a run and a sample of the images of its validation split, whose masks score
-the labels; no training image and no training mask is looked at. The maps of later rounds are those
+Takes the networks of one run, or of several that differ in their seed, and a sample of the images
+of their validation splits, whose masks score the labels; no training image and no training mask is
+looked at. The maps of later rounds are those
 of the segmenter that made the last round's labels (the round before the last), the sentences' those
 of the last round; --job names another one. One field after the other is varied, and the best value
 kept: a coordinate search from the settings of the run, whose degenerate labels count as they are
 (--competition says otherwise than the run whether labels compete at first); figures are the mean
-IoU over referents, of images of even number, of odd number, and all: a gain that is not in both
-halves is noise. One thread.
+IoU over referents, of every run and all; of a single one, of images of even number, of odd number,
+and all: a gain that is not in every column is noise. One thread.
 """
 
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -48,7 +49,7 @@ from tris.data.loader import build_loader
 from tris.data.masks import decode_mask
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
-from tris.errors import exits_cleanly
+from tris.errors import InputError, exits_cleanly
 from tris.metrics.evaluator import predict_split
 from tris.model_directory import PretrainedModel
 from tris.pseudo.averaging import ask_images, average_in_image
@@ -148,7 +149,7 @@ COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
     ),
 }
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
-    "bilateral_srgb": (change_crf("bilateral_srgb"), (12.0, 16.0, 20.0, 26.0, 34.0, 44.0)),
+    "bilateral_srgb": (change_crf("bilateral_srgb"), (12.0, 16.0, 20.0, 26.0, 30.0, 34.0, 44.0)),
     "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 18.0, 24.0)),
     "bilateral_compat": (change_crf("bilateral_compat"), (7.0, 10.0, 14.0, 20.0)),
     "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5, 2.0)),
@@ -313,21 +314,29 @@ def count_joined(cases: Sequence[Case], settings: Settings) -> int:
 
 
 def search(
-    cases: Sequence[Case], settings: Settings, fields: dict[str, tuple[Change, Sequence[Any]]]
+    parts: Mapping[str, Sequence[Case]],
+    settings: Settings,
+    fields: dict[str, tuple[Change, Sequence[Any]]],
 ) -> Settings:
-    """Vary one field after the other; what is best so far stays unless a value beats it."""
-    is_odd = np.array([n % 2 == 1 for n, case in enumerate(cases) for _ in case.referents])
-    print("| field | value | even images | odd images | all | ms per image |")
-    print("|---|---|---|---|---|---|")
+    """Vary one field after the other; what is best so far stays unless a value beats it.
+
+    Args:
+        parts: What has a column of its own, by title; all referents count alike.
+        settings: What is kept where nothing is better.
+        fields: How each is set, and the values to try.
+    """
+    print(f"| field | value | {' | '.join(parts)} | all | ms per image |")
+    print(f"|{'---|' * (len(parts) + 4)}")
+    num_images = sum(map(len, parts.values()))
 
     def measure(candidate: Settings, name: str, value: object) -> float:
         start = time.perf_counter()
-        iou = score(cases, candidate)
-        milliseconds = 1000 * (time.perf_counter() - start) / len(cases)
-        halves = [100 * part.mean() for part in (iou[~is_odd], iou[is_odd], iou)]
-        cells = " | ".join(f"{each:.1f}" for each in halves)
+        iou = [score(cases, candidate) for cases in parts.values()]
+        milliseconds = 1000 * (time.perf_counter() - start) / num_images
+        iou.append(np.concatenate(iou))
+        cells = " | ".join(f"{100 * each.mean():.1f}" for each in iou)
         print(f"| {name} | {value} | {cells} | {milliseconds:.0f} |", flush=True)
-        return float(iou.mean())
+        return float(iou[-1].mean())
 
     best, best_iou = settings, measure(settings, "as given", "")
     for name, (change, values) in fields.items():
@@ -340,11 +349,23 @@ def search(
     return best
 
 
+def make_cases(stage: Stage, arguments: argparse.Namespace) -> Iterator[Case]:
+    """Yield the cases of one run that the command line asks for."""
+    index = open_index(stage.folders.index, arguments.split)
+    if arguments.maps == "stage1":
+        yield from stage1_cases(stage, index, arguments.images)
+        return
+    job = arguments.job or default_job(stage.config, arguments.maps)
+    print(f"maps of {stage.folders.model(job)}")
+    make = segmenter_cases if arguments.maps == "segmenter" else sentence_cases
+    yield from make(stage, job, index, arguments.images)
+
+
 @exits_cleanly
 def main() -> None:
     """Print the table and what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, nargs="+", required=True)
     parser.add_argument("--maps", choices=sorted(SEARCH), default="stage1")
     parser.add_argument("--job", help="the segmenter's folder in the run, as rounds/1/segmenter")
     parser.add_argument("--split", default="val")
@@ -356,23 +377,21 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    stage = open_run(arguments.run)
-    index = open_index(stage.folders.index, arguments.split)
-    job = arguments.job or default_job(stage.config, arguments.maps)
-    if arguments.maps == "stage1":
-        cases = list(stage1_cases(stage, index, arguments.images))
-    else:
-        make = segmenter_cases if arguments.maps == "segmenter" else sentence_cases
-        cases = list(make(stage, job, index, arguments.images))
-        print(f"maps of {stage.folders.model(job)}")
-    settings = settings_of(stage.config, arguments.maps)
+    stages = [open_run(run) for run in arguments.run]
+    parts = {stage.folders.run.name: list(make_cases(stage, arguments)) for stage in stages}
+    cases = [case for part in parts.values() for case in part]
+    if len(stages) == 1:
+        parts = {"even images": cases[::2], "odd images": cases[1::2]}
+    settings, *others = (settings_of(stage.config, arguments.maps) for stage in stages)
+    if any(other != settings for other in others):
+        raise InputError("The runs were made with different settings; a search starts from one.")
     competition = arguments.competition or settings.label.competition
     label = replace(settings.label, degenerate="keep", competition=competition)
     settings = replace(settings, label=label)
     fields = SEARCH[arguments.maps]
     fields = {name: fields[name] for name in arguments.fields or fields}
     print(f"{len(cases)} images, {sum(len(case.referents) for case in cases)} referents, mean IoU")
-    chosen = search(cases, settings, fields)
+    chosen = search(parts, settings, fields)
     print(f"\njoined as the same object: {count_joined(cases, chosen)} referents")
     for name, value in dataclasses.asdict(chosen).items():
         print(f"{name}: {value}")

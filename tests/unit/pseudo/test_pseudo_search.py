@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,7 +34,7 @@ from tris.encoders.clip import ClipConfig
 from tris.pseudo.label import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 
-CASES = [SimpleNamespace(referents=[1]), SimpleNamespace(referents=[2])]
+PARTS = {"one": [SimpleNamespace(referents=[1])], "other": [SimpleNamespace(referents=[2])]}
 SPEC = InputSpec((64, 64), resize="pad", tokenizer=TokenizerConfig("file", context_length=8))
 TOKENIZER = {TOKENIZER_FILE: train_word_tokenizer(["red box"], vocabulary_size=99)}
 CLIP = ClipConfig("tris-small", pretrained="", input_spec=SPEC, vocabulary_size=99)
@@ -47,8 +48,35 @@ def test_what_no_value_beats_is_kept(monkeypatch, values, kept):
     monkeypatch.setattr(competing_labels, "score", score)
     given = Settings(PrmsConfig(), EMBEDDED_LABELS)
     assert given.label.crf.bilateral_sxy == 16.0
-    found = search(CASES, given, {"reach": (change_crf("bilateral_sxy"), values)})
+    found = search(PARTS, given, {"reach": (change_crf("bilateral_sxy"), values)})
     assert found.label.crf.bilateral_sxy == kept
+
+
+def test_what_is_best_over_all_runs_is_chosen(monkeypatch, capsys):
+    def score(cases, settings):
+        wanted = {1: 11.0, 2: 14.0}[cases[0].referents[0]]
+        loss = abs(settings.label.crf.bilateral_sxy - wanted)
+        return np.full(4 - cases[0].referents[0], 1 / (1 + loss))
+
+    monkeypatch.setattr(competing_labels, "score", score)
+    given = Settings(PrmsConfig(), EMBEDDED_LABELS)
+    found = search(PARTS, given, {"reach": (change_crf("bilateral_sxy"), (11.0, 14.0))})
+    assert found.label.crf.bilateral_sxy == 11.0  # three referents against two
+    printed = capsys.readouterr().out
+    assert "| field | value | one | other | all | ms per image |" in printed
+    assert "| reach | 11.0 | 100.0 | 25.0 | 70.0 |" in printed
+
+
+def test_runs_of_other_settings_are_not_searched_together(tmp_path, monkeypatch):
+    for name, config in (("one", debug.get_config()), ("other", synthetic.get_config())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(to_json(config)))
+    monkeypatch.setattr(competing_labels, "make_cases", lambda stage, arguments: iter(()))
+    arguments = ["search", "--run", str(tmp_path / "one"), str(tmp_path / "other")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as caught:
+        competing_labels.main()
+    assert caught.value.code == 2
 
 
 def with_segmenter(**changes):
