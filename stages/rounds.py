@@ -71,7 +71,8 @@ def find_round(stage: Stage, number: int) -> Round:
             "give ROUNDS=1 (segmenter.rounds)."
         )
     last = last_job(stage)
-    training, earlier = config.segmenter.training, ()
+    training = config.segmenter.training
+    earlier: tuple[TrainingConfig, ...] = ()
     labels, labels_name = folders.labels, f"labels-{config.group}"
     if number > 1:
         store = segmenter_job(config).replace("segmenter", "labels", 1)

@@ -7,7 +7,7 @@ fast and small.
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -128,7 +128,7 @@ EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
 """For maps that compete, on the embedded data, with the kernels of those that do not."""
 
 
-def _with_kernels(config: LabelConfig, **kernels: float) -> LabelConfig:
+def _with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: ANN401 - fields
     """Return the config with other kernels for a map that is alone and for those that compete."""
     common = replace(config.competing.crf, **kernels)
     return replace(
