@@ -6,13 +6,13 @@
 
 Takes the networks of one run, or of several that differ in their seed, and a sample of the images
 of their validation splits, whose masks score the labels; no training image and no training mask is
-looked at. The maps of later rounds are those
-of the segmenter that made the last round's labels (the round before the last), the sentences' those
-of the last round; --job names another one. One field after the other is varied, and the best value
-kept: a coordinate search from the settings of the run, whose degenerate labels count as they are
-(--competition says otherwise than the run whether labels compete at first); figures are the mean
-IoU over referents, of every run and all; of a single one, of images of even number, of odd number,
-and all: a gain that is not in every column is noise. One thread.
+looked at. The maps of later rounds are those of the segmenter that made the last round's labels
+(the round before the last), the sentences' those of the last round; --job names another one. One
+field after the other is varied, and the best value kept: a coordinate search from the settings of
+the runs, whose degenerate labels count as they are (--competition says otherwise than they whether
+labels compete at first); figures are the mean IoU over referents, of every run and all; of a single
+one, of images of even number, of odd number, and all: a gain that is not in every column is noise.
+One thread.
 """
 
 import argparse
@@ -54,7 +54,7 @@ from tris.metrics.evaluator import predict_split
 from tris.model_directory import PretrainedModel
 from tris.pseudo.averaging import ask_images, average_in_image
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import LabelConfig, PseudoLabel
+from tris.pseudo.label import LabelConfig, PseudoLabel, with_kernels
 from tris.pseudo.label_image import label_image
 from tris.pseudo.prms import PrmsConfig
 from tris.pseudo.rivals import separate_contests
@@ -107,10 +107,7 @@ def change_crf(name: str) -> Change:
     """Return a function that sets a field of the CRF, of the one alone and the common one."""
 
     def change(old: Settings, value: object) -> Settings:
-        crf = replace(old.label.crf, **{name: value})  # type: ignore[arg-type]
-        common = replace(old.label.competing.crf, **{name: value})  # type: ignore[arg-type]
-        competing = replace(old.label.competing, crf=common)
-        return replace(old, label=replace(old.label, crf=crf, competing=competing))
+        return replace(old, label=with_kernels(old.label, **{name: value}))
 
     return change
 
@@ -378,13 +375,13 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     stages = [open_run(run) for run in arguments.run]
-    parts = {stage.folders.run.name: list(make_cases(stage, arguments)) for stage in stages}
-    cases = [case for part in parts.values() for case in part]
-    if len(stages) == 1:
-        parts = {"even images": cases[::2], "odd images": cases[1::2]}
     settings, *others = (settings_of(stage.config, arguments.maps) for stage in stages)
     if any(other != settings for other in others):
         raise InputError("The runs were made with different settings; a search starts from one.")
+    parts = {str(stage.folders.run): list(make_cases(stage, arguments)) for stage in stages}
+    cases = [case for part in parts.values() for case in part]
+    if len(stages) == 1:
+        parts = {"even images": cases[::2], "odd images": cases[1::2]}
     competition = arguments.competition or settings.label.competition
     label = replace(settings.label, degenerate="keep", competition=competition)
     settings = replace(settings, label=label)

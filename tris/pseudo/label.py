@@ -128,8 +128,13 @@ EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
 """For maps that compete, on the embedded data, with the kernels of those that do not."""
 
 
-def _with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: ANN401 - fields
-    """Return the config with other kernels for a map that is alone and for those that compete."""
+def with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: ANN401 - fields
+    """Return the config with other fields of the CRF, for a lone map and for those that compete.
+
+    Args:
+        config: Whose two CRFs are changed alike.
+        kernels: Fields of `CrfConfig`.
+    """
     common = replace(config.competing.crf, **kernels)
     return replace(
         config,
@@ -138,12 +143,12 @@ def _with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: 
     )
 
 
-EMBEDDED_MERGED_LABELS = _with_kernels(
+EMBEDDED_MERGED_LABELS = with_kernels(
     EMBEDDED_COMPETING_LABELS, bilateral_sxy=11.0, bilateral_srgb=30.0, bilateral_compat=20.0
 )
 """For merged maps of stage 1 (``benchmarks/competing_labels.py``)."""
 
-_SEGMENTER_KERNELS = _with_kernels(EMBEDDED_COMPETING_LABELS, steepness=1.5, bilateral_sxy=11.0)
+_SEGMENTER_KERNELS = with_kernels(EMBEDDED_COMPETING_LABELS, steepness=1.5, bilateral_sxy=11.0)
 EMBEDDED_SEGMENTER_LABELS = replace(
     _SEGMENTER_KERNELS, competing=replace(_SEGMENTER_KERNELS.competing, map_overlap=1.1)
 )
