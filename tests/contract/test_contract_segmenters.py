@@ -229,6 +229,16 @@ class TestLoss:
         after = segmenter.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in frozen)
 
+    def test_frozen_parts_stay_in_evaluation_with_their_statistics(self, segmenter):
+        segmenter.train()
+        parts = segmenter.frozen_parts()
+        before = [{name: v.clone() for name, v in part.state_dict().items()} for part in parts]
+        segmenter(make_batch(segmenter))
+        assert not any(module.training for part in parts for module in part.modules())
+        for part, state in zip(parts, before, strict=True):
+            after = part.state_dict()
+            assert all(torch.equal(after[name], value) for name, value in state.items())
+
     def test_ignored_pixels_change_nothing(self, segmenter):
         batch = make_batch(segmenter)
         ignored = torch.rand(batch.targets.shape, generator=torch.Generator().manual_seed(1)) < 0.3

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tris.data.joining import PLAIN_NOUNS, say_number
-from tris.data.words import FAMILIES, SHAPES, Claim
+from tris.data.words import FAMILIES, NUMBERS, SHAPES, Claim
 
-MOST_COUNTED = 4
+MOST_COUNTED = max(NUMBERS)
 """Objects of a kind; of more, nobody says how many there are."""
 
 _ORDER = ("size", "pattern", "color")

@@ -14,6 +14,7 @@ from tris.data.tokens import normalize
 from tris.data.words import (
     FAMILIES,
     FUNCTION_WORDS,
+    NUMBERS,
     PLACES,
     SHAPES,
     plural,
@@ -54,10 +55,9 @@ _PREPOSITION = re.compile(r"\b(of|to|above|below|behind|beside|near|under|betwee
 _PLACE_FILLERS = PLACES | frozenset(
     split_words("on in at to from the of most very pic picture photo")
 )
-_ARTICLE = re.compile(r"^(?:the|a|an)\s+(?!(?:two|three|four)\b)", re.IGNORECASE)
-_ADDED = (*split_words("and both the all two three four ,"), "things")
-_NUMBERS = {2: "two", 3: "three", 4: "four"}
-_COUNTING = frozenset(["both", "all", *_NUMBERS.values()])
+_ARTICLE = re.compile(rf"^(?:the|a|an)\s+(?!(?:{'|'.join(NUMBERS.values())})\b)", re.IGNORECASE)
+_ADDED = (*split_words("and both the all ,"), *NUMBERS.values(), "things")
+_COUNTING = frozenset(["both", "all", *NUMBERS.values()])
 
 
 def join_expressions(
@@ -125,7 +125,7 @@ def say_number(core: str, number: int, rng: np.random.Generator) -> str:
     many = " ".join([*adjectives, plural(noun)])
     if number == 2:
         return f"{('the two', 'both', 'two')[rng.integers(3)]} {many}"
-    return f"{('the', 'all')[rng.integers(2)]} {_NUMBERS[number]} {many}"
+    return f"{('the', 'all')[rng.integers(2)]} {NUMBERS[number]} {many}"
 
 
 def _clean(sentence: str) -> str:

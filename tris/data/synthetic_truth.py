@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from tris.data.synthetic import SPLITS, SyntheticConfig, streams
 from tris.data.synthetic_scenes import SceneObject, sample_scene
 from tris.data.synthetic_sentences import find_true
-from tris.data.words import singular
+from tris.data.words import NUMBERS, singular
 
 __all__ = ["count_counted", "find_true", "list_scenes"]
 
-_COUNTING = frozenset(["both", "two", "three", "four"])
+_COUNTING = frozenset(["both", *NUMBERS.values()])
 
 
 def list_scenes(config: SyntheticConfig, split: str) -> dict[int, tuple[SceneObject, ...]]:

@@ -89,6 +89,9 @@ FUNCTION_WORDS = frozenset(
     )
 )
 
+NUMBERS = {2: "two", 3: "three", 4: "four"}
+"""How many objects of a kind a composed sentence can count."""
+
 _RELATION = re.compile(
     r"\b(?:(?:to )?(?:the )?(?:left|right) of|in front of|on top of|(?:next|close|closest|nearest) "
     r"to|beside|behind|above|below|under|underneath|near|between)\b(?! (?:the )?(?:pic|picture|"

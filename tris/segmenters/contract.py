@@ -4,10 +4,11 @@ import abc
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.model_directory import ParameterGroup, PretrainedModel
+from tris.response.response_net import ResponseNet
 
 
 @runtime_checkable
@@ -49,6 +50,17 @@ class Segmenter(PretrainedModel, abc.ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return every trainable parameter in exactly one group."""
         return [ParameterGroup("all", [p for p in self.parameters() if p.requires_grad])]
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """Return what stays in evaluation while the rest trains: stage 1, where it is an input."""
+        return [part for part in self.modules() if isinstance(part, ResponseNet)]
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Switch the mode of all parts but the frozen ones, which stay in evaluation."""
+        super().train(mode)
+        for part in self.frozen_parts():
+            part.eval()
+        return self
 
     def keep_features_in(self, folder: Path) -> None:
         """Be told where maps of a frozen image encoder may be kept while training.

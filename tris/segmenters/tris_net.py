@@ -166,13 +166,6 @@ class TrisNet(Segmenter):
             ParameterGroup("heads", heads),
         ]
 
-    def train(self, mode: bool = True) -> "TrisNet":
-        """Switch the mode; the frozen response network stays in evaluation."""
-        super().train(mode)
-        if self.response is not None:
-            self.response.eval()
-        return self
-
     @property
     def _hint_inputs(self) -> HintInputs:
         return HintInputs(self.response, self.config.has_coordinate_input, self.place_words)

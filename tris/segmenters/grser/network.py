@@ -158,13 +158,6 @@ class Grser(Segmenter):
             ParameterGroup("heads", heads),
         ]
 
-    def train(self, mode: bool = True) -> "Grser":
-        """Switch the mode; the frozen response network stays in evaluation."""
-        super().train(mode)
-        if self.response is not None:
-            self.response.eval()
-        return self
-
     def _read(self, batch: Batch) -> tuple[Tensor, Sides]:
         """Return the expressions' words, and both sides' sentence features, float32."""
         anti_ids, anti_mask = negate(batch.token_ids, batch.token_mask, self.config.anti_prefix)

@@ -137,15 +137,10 @@ class HarisNet(Segmenter):
         encoder = ParameterGroup("image_encoder", list(tower.values()), scale)
         return [*([encoder] if tower else []), ParameterGroup("heads", heads)]
 
-    def train(self, mode: bool = True) -> "HarisNet":
-        """Switch the mode; frozen encoders stay in evaluation."""
-        super().train(mode)
-        self.text_encoder.eval()
-        if self.response is not None:
-            self.response.eval()
-        if not self.config.image_encoder_trainable:
-            self.image_encoder.eval()
-        return self
+    def frozen_parts(self) -> list[nn.Module]:
+        """Return stage 1, where it is an input, and the frozen encoders."""
+        parts = [*super().frozen_parts(), self.text_encoder]
+        return parts if self.config.image_encoder_trainable else [*parts, self.image_encoder]
 
     def left_out(self) -> dict[str, str]:
         """Return where frozen weights with a name come from; see `HarisConfig.frozen_weights`."""

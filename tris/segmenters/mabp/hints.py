@@ -63,13 +63,6 @@ class Hints(nn.Module):
             for features, convolution in zip(pyramid, self.convolutions, strict=True)
         ]
 
-    def train(self, mode: bool = True) -> "Hints":
-        """Switch the mode; the frozen response network stays in evaluation."""
-        super().train(mode)
-        if self.response is not None:
-            self.response.eval()
-        return self
-
     @property
     def _inputs(self) -> HintInputs:
         return HintInputs(self.response, False, self.place_words)
