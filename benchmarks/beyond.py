@@ -2,12 +2,14 @@
 
     python -m benchmarks.beyond --runs runs/hard0 runs/hard1 runs/hard2
     python -m benchmarks.beyond --table
+    python -m benchmarks.beyond --test --runs runs/hard0 runs/hard1 runs/hard2
 
 Each of the runs (`make stage1 CONFIG=synthetic_hard RUN=... ARGS="--seed ..."`) lends its data and
 its stage-0 CLIP. Every row starts from the paper's recipe (configs/synthetic_hard_tris.py) and
 takes the settings of one part from configs/synthetic_hard.py; what comes before that part is the
 first row's own. Trainings are as short as `STEPS` says. Scored on the validation split, labels on
-every fourth referent of the training split. Rows that exist are kept.
+every fourth referent of the training split. Rows that exist are kept. ``--test`` scores what the
+two recipes of such runs have trained on the test split instead: once, for a row that exists stays.
 """
 
 from dataclasses import dataclass
@@ -29,13 +31,15 @@ from benchmarks.seeded_rows import (
 from configs import synthetic_hard, synthetic_hard_tris
 from tris.config import ExperimentConfig
 from tris.data.index import open_index
-from tris.errors import exits_cleanly
+from tris.errors import InputError, exits_cleanly
 from tris.pseudo.store import open_label_store
 
 RESULTS = REPOSITORY / "docs" / "beyond.json"
 STAGE0 = ("data", "index", "index_with_masks", "clip", "pretrain")
 FOLDER = "beyond"
-PAPER, ALL = "paper's recipe", "all, one round"
+PAPER, ALL, ALL_TWICE = "paper's recipe", "all, one round", "all, two rounds"
+TEST_RESULTS = REPOSITORY / "docs" / "beyond_test.json"
+TEST_ROWS = (PAPER, ALL, ALL_TWICE)
 STEPS = {
     "response": {"referents": 200, "images": 400},
     "segmenter": {"referents": 450, "images": 500},
@@ -94,9 +98,7 @@ ROWS = {
     "image-wise stage 2, its losses and rate": Row(STAGE2_BATCHES, lent=LABELS),
     "a second round, 250 steps more": Row(lent=LABELS, rounds=2),
     ALL: Row(starts_from=None, config="synthetic_hard"),
-    "all, two rounds": Row(
-        starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"
-    ),
+    ALL_TWICE: Row(starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"),
 }  # fmt: skip
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
@@ -105,7 +107,16 @@ TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
 @exits_cleanly
 def main() -> None:
     """Train and score what is missing, or print the table; bases come before what they lend to."""
-    arguments = row_parser(__doc__, RESULTS).parse_args()
+    parser = row_parser(__doc__)
+    parser.add_argument("--test", action="store_true", help="the test split, what is trained alone")
+    arguments = parser.parse_args()
+    arguments.out = arguments.out or (TEST_RESULTS if arguments.test else RESULTS)
+    if arguments.test:
+        results = read_or_fill(
+            arguments, TEST_ROWS, score_test, lambda name: settings_of(ROWS[name]), row_experiment
+        )
+        print(table_by_type(results, TEST_ROWS, segmenter_ablation.COLUMNS, TYPES))
+        return
     bases = [name for name, row in ROWS.items() if row.starts_from is None]
     for names in (bases, ROWS):
         results = read_or_fill(
@@ -130,6 +141,18 @@ def measure(name: str, run: Path) -> dict[str, Any]:
     found = segmenter_ablation.score(folder / "segmenter" / "model", folder / "index")
     found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
     return found
+
+
+def score_test(name: str, run: Path) -> dict[str, Any]:
+    """Score a row that is trained on the test split; return fractions.
+
+    Raises:
+        InputError: If it is not trained.
+    """
+    folder = lend(run, (), to=FOLDER, row=name)
+    if not (folder / "segmenter" / "finished.json").is_file():
+        raise InputError(f"{name!r} of {run} is not trained yet: run this without --test first.")
+    return segmenter_ablation.score(folder / "segmenter" / "model", folder / "index", "test")
 
 
 def lend_work(source: Path, folder: Path, row: Row) -> None:

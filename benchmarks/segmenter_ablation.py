@@ -88,9 +88,9 @@ def row_experiment(name: str, *, steps: int) -> ExperimentConfig[Any]:
     return experiment_of(config=CONFIG, segmenter=ROWS[name][0], settings=flags)
 
 
-def score(model: Path, index_directory: Path) -> dict[str, Any]:
-    """Return the metrics of a model directory on the validation split, overall and by type."""
-    index = open_index(index_directory, "val")
+def score(model: Path, index_directory: Path, split: str = "val") -> dict[str, Any]:
+    """Return the metrics of a model directory on a split, overall and by type."""
+    index = open_index(index_directory, split)
     rows = count_predictions(predict(model, index))
     return summarise(rows, expression_types(index), names=tuple(COLUMNS))
 
