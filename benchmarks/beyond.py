@@ -8,8 +8,8 @@ Each of the runs (`make stage1 CONFIG=synthetic_hard RUN=... ARGS="--seed ..."`)
 its stage-0 CLIP. Every row starts from the paper's recipe (configs/synthetic_hard_tris.py) and
 takes the settings of one part from configs/synthetic_hard.py; what comes before that part is the
 first row's own. Trainings are as short as `STEPS` says. Scored on the validation split, labels on
-every fourth referent of the training split. Rows that exist are kept. ``--test`` scores what the
-two recipes of such runs have trained on the test split instead: once, for a row that exists stays.
+every fourth referent of the training split. Rows that exist are kept. ``--test`` scores the
+two recipes on the test split instead: once, for a row that exists stays.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from benchmarks.seeded_rows import (
 from configs import synthetic_hard, synthetic_hard_tris
 from tris.config import ExperimentConfig
 from tris.data.index import open_index
-from tris.errors import InputError, exits_cleanly
+from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 
 RESULTS = REPOSITORY / "docs" / "beyond.json"
@@ -108,25 +108,41 @@ TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
 def main() -> None:
     """Train and score what is missing, or print the table; bases come before what they lend to."""
     parser = row_parser(__doc__)
-    parser.add_argument("--test", action="store_true", help="the test split, what is trained alone")
+    parser.add_argument(
+        "--test", action="store_true", help="score the two recipes on the test split"
+    )
     arguments = parser.parse_args()
-    arguments.out = arguments.out or (TEST_RESULTS if arguments.test else RESULTS)
+    out, rows, one, columns = RESULTS, tuple(ROWS), measure, COLUMNS
     if arguments.test:
+        out, rows, one = TEST_RESULTS, TEST_ROWS, score_test
+        columns = segmenter_ablation.COLUMNS
+    arguments.out = arguments.out or out
+    bases = [name for name in rows if ROWS[name].starts_from is None]
+    for names in (bases, rows):
         results = read_or_fill(
-            arguments, TEST_ROWS, score_test, lambda name: settings_of(ROWS[name]), row_experiment
+            arguments, names, one, lambda name: settings_of(ROWS[name]), row_experiment
         )
-        print(table_by_type(results, TEST_ROWS, segmenter_ablation.COLUMNS, TYPES))
-        return
-    bases = [name for name, row in ROWS.items() if row.starts_from is None]
-    for names in (bases, ROWS):
-        results = read_or_fill(
-            arguments, names, measure, lambda name: settings_of(ROWS[name]), row_experiment
-        )
-    print(table_by_type(results, ROWS, COLUMNS, TYPES))
+    print(table_by_type(results, rows, columns, TYPES))
 
 
 def measure(name: str, run: Path) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
+    folder, rounds = train(name, run), ROWS[name].rounds
+    labels = folder / ("labels" if rounds == 1 else f"rounds/{rounds}/labels")
+    index = open_index(folder / "index_with_masks", "train")
+    found = segmenter_ablation.score(folder / "segmenter" / "model", folder / "index")
+    found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
+    return found
+
+
+def score_test(name: str, run: Path) -> dict[str, Any]:
+    """Score one row on the test split; return fractions."""
+    folder = train(name, run)
+    return segmenter_ablation.score(folder / "segmenter" / "model", folder / "index", "test")
+
+
+def train(name: str, run: Path) -> Path:
+    """Train a row on one seed, as far as it is not; return its run."""
     row = ROWS[name]
     folder = lend(run, STAGE0, to=FOLDER, row=name)
     if row.starts_from is not None:
@@ -136,23 +152,7 @@ def measure(name: str, run: Path) -> dict[str, Any]:
             stage, config=row.config, segmenter="tris", folder=folder,
             settings=[*flags_of(row), f"--seed={seed_of(run)}", "--tracking.tracking=none"],
         )  # fmt: skip
-    labels = folder / ("labels" if row.rounds == 1 else f"rounds/{row.rounds}/labels")
-    index = open_index(folder / "index_with_masks", "train")
-    found = segmenter_ablation.score(folder / "segmenter" / "model", folder / "index")
-    found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
-    return found
-
-
-def score_test(name: str, run: Path) -> dict[str, Any]:
-    """Score a row that is trained on the test split; return fractions.
-
-    Raises:
-        InputError: If it is not trained.
-    """
-    folder = lend(run, (), to=FOLDER, row=name)
-    if not (folder / "segmenter" / "finished.json").is_file():
-        raise InputError(f"{name!r} of {run} is not trained yet: run this without --test first.")
-    return segmenter_ablation.score(folder / "segmenter" / "model", folder / "index", "test")
+    return folder
 
 
 def lend_work(source: Path, folder: Path, row: Row) -> None:

@@ -13,13 +13,15 @@ masks. Every sentence with a side in it is read twice, as it is and with the sid
 
 The mirror object of "star on the left" is the image's referent farthest to the right of that star
 of which the remaining words ("star") are said, too, before any relation: "circle below the star" is
-said of no star. Relations ("left of", "above") have no mirror object. Words that mean no side
-("right behind") are told by the rule of `tris.data.mirror`.
+said of no star. Relations ("left of", "above") have no mirror object, and ranks ("second from the
+left") are left out. Words that mean no side ("right behind") are told by the rule of
+`tris.data.mirror`.
 """
 
 import argparse
-from collections.abc import Iterator
-from itertools import groupby
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,9 @@ from tris.segmenters.contract import Segmenter
 HORIZONTAL = {"left": "right", "leftmost": "rightmost"}
 VERTICAL = {"top": "bottom", "topmost": "lowest", "upper": "lower", "above": "below"}
 RELATIONS = (("left", "of"), ("right", "of"), ("above",), ("below",), ("between",), ("next", "to"))
+RANK = re.compile(
+    r"\b(?:first|second|third|fourth|fifth|sixth|last|\d+(?:st|nd|rd|th))\b", re.IGNORECASE
+)
 SENTENCES_PER_BATCH = 256
 GENERIC = {"thing", "object", "one", "the", "a", "an", "of", "in", "on", "at", "to", "side"}
 
@@ -83,7 +88,9 @@ class Finding(NamedTuple):
 
 
 def find_swap(sentence: str) -> Swap | None:
-    """Return the swap of a sentence with exactly one side in it, or None."""
+    """Return the swap of a sentence with exactly one side in it and no rank, or None."""
+    if RANK.search(sentence):
+        return None
     words = sentence.split()
     found = [
         (number, axis, one, other, sign)
@@ -137,19 +144,19 @@ def center(referent: Referent) -> tuple[float, float]:
     return (float(xs.mean()), float(ys.mean())) if len(xs) else (0.0, 0.0)
 
 
-def images_of(index: Index) -> Iterator[list[Referent]]:
-    """Yield the referents of each image that lie together in the index."""
-    for _, group in groupby(index, key=lambda referent: referent.image_id):
-        yield list(group)
+def images_of(referents: Iterable[Referent]) -> Iterator[list[Referent]]:
+    """Yield the referents of each image, wherever they stand; images in order of their first."""
+    images: dict[int, list[Referent]] = {}
+    for referent in referents:
+        images.setdefault(referent.image_id, []).append(referent)
+    yield from images.values()
 
 
 def probe(
-    network: MaskNetwork, tokenizer: Tokenizer, index: Index, *, num_images: int
+    network: MaskNetwork, tokenizer: Tokenizer, index: Index, images: Sequence[list[Referent]]
 ) -> Iterator[Finding]:
-    """Predict every swap of the first images."""
-    for number, referents in enumerate(images_of(index)):
-        if number == num_images:
-            return
+    """Predict every swap of the images' sentences."""
+    for referents in images:
         cases = [(swap, own) for own in referents for swap in map(find_swap, own.sentences) if swap]
         if not cases:
             continue
@@ -184,7 +191,7 @@ def judge(
 
 @torch.inference_mode()
 def feature_distances(
-    network: PretrainedModel, tokenizer: Tokenizer, index: Index
+    network: PretrainedModel, tokenizer: Tokenizer, images: Sequence[list[Referent]]
 ) -> dict[str, float] | None:
     """Return the mean distance of sentence features per pair, and between referents."""
     if isinstance(network, ResponseNet):
@@ -194,10 +201,11 @@ def feature_distances(
         if not isinstance(clip, ClipEncoder):
             return None
         embed = clip.embed_texts
-    swaps = [swap for each in index for swap in map(find_swap, each.sentences) if swap]
+    sentences = [text for image in images for each in image for text in each.sentences]
+    swaps = [swap for swap in map(find_swap, sentences) if swap]
     names = [swap.pair for swap in swaps]
     pairs = [(swap.sentence, swap.swapped) for swap in swaps]
-    for first, second, *_ in (group for group in images_of(index) if len(group) > 1):
+    for first, second, *_ in (image for image in images if len(image) > 1):
         names.append("two referents")
         pairs.append((first.sentences[0], second.sentences[0]))
     distances: list[float] = []
@@ -219,15 +227,16 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=-1, help="at most so many; -1 = all")
+    parser.add_argument("--images", type=int, help="at most so many; default: all")
     arguments = parser.parse_args()
     network = PretrainedModel.from_pretrained(arguments.model).eval()
     tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
     index = open_index(arguments.index, arguments.split)
-    distances = feature_distances(network, tokenizer, index) or {}
+    images = list(islice(images_of(index), arguments.images))
+    distances = feature_distances(network, tokenizer, images) or {}
     findings: list[Finding] = []
     if isinstance(network, Segmenter | ResponseNet):
-        findings = list(probe(network, tokenizer, index, num_images=arguments.images))
+        findings = list(probe(network, tokenizer, index, images))
     if not distances:
         print("No distances: only CLIP towers and stage 1 have sentence features.")
     print("| words | sentences | features | moved | with mirror | other side | mirrored |")

@@ -2,13 +2,15 @@
 
 Paper: Li et al., "Bring Adaptive Binding Prototypes to Generalized Referring Expression
 Segmentation" (arXiv 2405.15169) for task and metrics; the training sentences are composed of single
-ones (`tris.data.compose`), since nobody annotated any. Everything as in configs/synthetic.py, but
-that every object has sentences: of an image with an unnamed circle "both circles" is composed in
-good faith and wrong now and then. The TRIS network composes, too. Scored besides the ordinary
+ones (`tris.data.compose`), since nobody annotated any. Stage 1 and labels as in
+configs/synthetic.py, but that every object has sentences: of an image with an unnamed circle "both
+circles" is composed in good faith and wrong now and then. Stage 2 is that of
+configs/segmenter/tris_synthetic_tris.py (one round of random pairs, no place words), and composes,
+too. Scored besides the ordinary
 splits, as wherever a segmenter composes: gres_val and gres_testA in gRefCOCO's form, groups_val and
 groups_test in that of GRSer's groups.
 Command: make stage1 stage2 CONFIG=synthetic_gres SEGMENTER=mabp
-Cost: as configs/synthetic.py.
+Cost: stage 1 and labels as configs/synthetic.py, stage 2 as configs/synthetic_tris.py.
 Expected: docs/segmenters.md, "Several targets, and none".
 """
 

@@ -8,7 +8,7 @@ three: that leaves 50 % of all objects unnamed. Only the validation split is sco
 is to be scored once, at the end, by the second command.
 
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023); everything but
-data and labels as in configs/synthetic.py.
+data and labels, those of later rounds included, as in configs/synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_hard
     make evaluate CONFIG=synthetic_hard ARGS="--data.evaluation-splits val test"
 Cost: as configs/synthetic.py.

@@ -88,7 +88,7 @@ def join_alike(
         cannot_tell_apart: Pairs for which the second piece of evidence holds: of stage 1's maps the
             judge finds that either region fits both referents' sentences equally well
             (`tris.pseudo.merging.cannot_tell_apart`); of a segmenter's maps, single sentences of
-            one and of the other find the same region (`tris.pseudo.averaging.average_maps`).
+            one and of the other find the same region (`tris.pseudo.averaging.average_in_image`).
         config: The least overlap.
     """
     alike = (overlaps(foregrounds) >= config.map_overlap) & cannot_tell_apart & kinship.rivals

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks.place_words import find_mirror, find_swap, judge
+from benchmarks.place_words import find_mirror, find_swap, images_of, judge
 from tris.data.masks import encode_mask
 from tris.data.referent import Referent
 
 
-def make_referent(x: int, y: int, *sentences: str) -> Referent:
+def make_referent(x: int, y: int, *sentences: str, image_id: int = 1) -> Referent:
     mask = np.zeros((20, 20), np.uint8)
     mask[y : y + 2, x : x + 2] = 1
     return Referent(
-        referent_id=x, image_id=1, file_name="a.png", height=20, width=20, expression_ids=(1,),
-        sentences=sentences, raw_sentences=sentences, mask=encode_mask(mask),
+        referent_id=x, image_id=image_id, file_name="a.png", height=20, width=20,
+        expression_ids=(1,), sentences=sentences, raw_sentences=sentences, mask=encode_mask(mask),
     )  # fmt: skip
 
 
@@ -32,10 +32,21 @@ def test_a_side_is_swapped(sentence, swapped, axis, sign):
 
 
 @pytest.mark.parametrize(
-    "sentence", ["red star", "star right behind the ring", "left to right", "top left star"]
-)
+    "sentence",
+    [
+        "red star", "star right behind the ring", "left to right", "top left star",
+        "second star from the left", "3rd from right", "next to last on the left",
+    ],
+)  # fmt: skip
 def test_what_has_no_single_side_is_left_out(sentence):
     assert find_swap(sentence) is None
+
+
+def test_referents_of_an_image_need_not_lie_together():
+    one, other, apart = (
+        make_referent(x, 5, "star", image_id=image) for x, image in ((1, 1), (2, 2), (3, 1))
+    )
+    assert list(images_of([one, other, apart])) == [[one, apart], [other]]
 
 
 @pytest.mark.parametrize("sentence", ["circle left of the star", "circle above the star"])
