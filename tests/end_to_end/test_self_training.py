@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.competing_labels import (
+from benchmarks.label_cases import (
     default_job,
     label_case,
     open_run,
@@ -81,7 +81,7 @@ def restores_attention():
 
 
 def assert_searched_as_made(run, maps, store):
-    """The search of benchmarks/competing_labels.py has the labels that are in the store."""
+    """The cases of benchmarks/label_cases.py have the labels that are in the store."""
     stage, index, made = open_run(run), open_index(run / "index", "train"), open_label_store(store)
     settings, job = settings_of(stage.config, maps), default_job(stage.config, maps)
     found = {}

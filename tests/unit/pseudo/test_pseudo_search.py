@@ -10,15 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import competing_labels
-from benchmarks.competing_labels import (
+from benchmarks import competing_labels, label_cases
+from benchmarks.competing_labels import change_crf, score, search
+from benchmarks.label_cases import (
     Settings,
-    change_crf,
     default_job,
     label_case,
     open_run,
-    score,
-    search,
     sentence_cases,
     settings_of,
     stage1_cases,
@@ -150,7 +148,7 @@ def test_single_sentences_are_asked_as_at_test(photographs, monkeypatch):
 
     network.input_spec, network.assets = SPEC, TOKENIZER
     fake = SimpleNamespace(from_pretrained=lambda folder: network)
-    monkeypatch.setattr(competing_labels, "Segmenter", fake)
+    monkeypatch.setattr(label_cases, "Segmenter", fake)
     cases = list(sentence_cases(stage, "segmenter", index, 80))
     assert [len(case.referents) for case in cases] == [4, 4]
     settings = settings_of(stage.config, "sentences")
