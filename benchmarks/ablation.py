@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.seeded_rows import (
     REPOSITORY,
+    STAGE0,
     Results,
     experiment_of,
     lend,
@@ -27,7 +28,6 @@ from tris.config import ExperimentConfig
 from tris.errors import exits_cleanly
 
 RESULTS = REPOSITORY / "docs" / "ablation.json"
-LENT = ("data", "index", "index_with_masks", "clip", "pretrain")
 CONFIG = "synthetic_tris"
 
 CLASSIFICATION = {
@@ -77,7 +77,7 @@ def main() -> None:
 
 def measure(name: str, run: Path, *, steps: int) -> dict[str, float]:
     """Train and score one row on one seed; return its columns as fractions."""
-    folder = lend(run, LENT, to="ablation", row=name)
+    folder = lend(run, STAGE0, to="ablation", row=name)
     own = [f"--seed={seed_of(run)}", "--tracking.tracking=none"]
     for stage in ("train_response", "evaluate"):
         run_stage(

@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks import label_quality, segmenter_ablation
 from benchmarks.seeded_rows import (
     REPOSITORY,
+    STAGE0,
     experiment_of,
     lend,
     read_or_fill,
@@ -35,7 +36,6 @@ from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 
 RESULTS = REPOSITORY / "docs" / "beyond.json"
-STAGE0 = ("data", "index", "index_with_masks", "clip", "pretrain")
 FOLDER = "beyond"
 PAPER, ALL, ALL_TWICE = "paper's recipe", "all, one round", "all, two rounds"
 TEST_RESULTS = REPOSITORY / "docs" / "beyond_test.json"

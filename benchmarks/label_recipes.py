@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import generalized, label_quality, segmenter_ablation
-from benchmarks.beyond import STAGE0
 from benchmarks.seeded_rows import (
     REPOSITORY,
+    STAGE0,
     Results,
     experiment_of,
     lend,

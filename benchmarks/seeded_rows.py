@@ -22,6 +22,8 @@ from tris.config import ExperimentConfig, load, to_json
 from tris.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+STAGE0 = ("data", "index", "index_with_masks", "clip", "pretrain")
+"""What a row that trains its own stage 1 borrows of a run."""
 Results = dict[str, dict[str, Any]]
 """Metrics by row, then by the name of the run."""
 
