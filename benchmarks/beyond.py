@@ -38,6 +38,7 @@ from tris.pseudo.store import open_label_store
 RESULTS = REPOSITORY / "docs" / "beyond.json"
 FOLDER = "beyond"
 PAPER, ALL, ALL_TWICE = "paper's recipe", "all, one round", "all, two rounds"
+PIECE, PIECE_TWICE = f"{ALL}, labels in one piece", f"{ALL_TWICE}, labels in one piece"
 TEST_RESULTS = REPOSITORY / "docs" / "beyond_test.json"
 TEST_ROWS = (PAPER, ALL, ALL_TWICE)
 STEPS = {
@@ -54,7 +55,8 @@ class Row:
     """One row of the table.
 
     Attributes:
-        takes: Settings that come from configs/synthetic_hard.py; all others are the paper's.
+        takes: Settings that come from configs/synthetic_hard.py; all others are those of `config`.
+        sets: Settings that neither config has, and their values.
         starts_from: Row whose work it builds upon; None = it starts from stage 0.
         lent: What that row lends.
         rounds: Of stage 2; the lent segmenter is the first.
@@ -62,6 +64,7 @@ class Row:
     """
 
     takes: tuple[str, ...] = ()
+    sets: tuple[tuple[str, object], ...] = ()
     starts_from: str | None = PAPER
     lent: tuple[str, ...] = ()
     rounds: int = 1
@@ -87,18 +90,25 @@ MERGING = (
     "labels.selection.temperature",
     "labels.selection.rival_weight",
 )
+FIRST_IN_ONE_PIECE = (("labels.label.components", "highest"),)
+IN_ONE_PIECE = (*FIRST_IN_ONE_PIECE, ("self_training.label.components", "highest"))
 STAGE1, LABELS = ("response",), ("response", "labels")
 ROWS = {
     PAPER: Row(starts_from=None),
     "image-wise stage 1, no calibration": Row(STAGE1_BATCHES, starts_from=None),
     "weighted merging": Row(MERGING, lent=STAGE1),
     "competition": Row(("labels.label.competition",), lent=STAGE1),
+    "labels in one piece": Row(sets=FIRST_IN_ONE_PIECE, lent=STAGE1),
     "place words": Row(("segmenter.network.has_place_words",), lent=LABELS),
     "flips": Row(("segmenter.training.flip_probability",), lent=LABELS),
     "image-wise stage 2, its losses and rate": Row(STAGE2_BATCHES, lent=LABELS),
     "a second round, 250 steps more": Row(lent=LABELS, rounds=2),
     ALL: Row(starts_from=None, config="synthetic_hard"),
     ALL_TWICE: Row(starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"),
+    PIECE: Row(sets=IN_ONE_PIECE, starts_from=ALL, lent=STAGE1, config="synthetic_hard"),
+    PIECE_TWICE: Row(
+        sets=IN_ONE_PIECE, starts_from=PIECE, lent=LABELS, rounds=2, config="synthetic_hard"
+    ),
 }  # fmt: skip
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}
 TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
@@ -170,6 +180,7 @@ def settings_of(row: Row) -> dict[str, Any]:
     """Return what differs from the row's config: its part, and the numbers of steps."""
     taken, base = synthetic_hard.get_config(), CONFIGS[row.config].get_config()
     settings = {path: look_up(taken, path) for path in row.takes}
+    settings |= row.sets
     settings["segmenter.rounds"] = row.rounds
     for stage, steps in STEPS.items():
         path = f"{stage}.training.sampling"

@@ -3,11 +3,11 @@
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023), with these
 departures, each a switch: stage 1 learns from images with all their sentences instead of random
 pairs and without calibration; the maps of a referent are merged by how much better they fit its
-sentences than its neighbours'; the referents of an image share one CRF; stage 2 as in
-configs/segmenter/tris_synthetic.py, and once more on labels that it makes itself. One object of
-each image always has sentences, every other one has none with a chance of .3: one in five of all is
-unnamed. The merging and the CRF's kernels were chosen on the validation split
-(benchmarks/competing_labels.py). The paper's own recipe is
+sentences than its neighbours'; the referents of an image share one CRF, and each is in one piece;
+stage 2 as in configs/segmenter/tris_synthetic.py, and once more on labels that it makes itself. One
+object of each image always has sentences, every other one has none with a chance of .3: one in five
+of all is unnamed. The merging, the one piece, the background's score and the CRF's kernels were
+chosen on the validation split (benchmarks/competing_labels.py). The paper's own recipe is
 configs/synthetic_tris.py.
 Command: make stage1 stage2
 Cost: docs/performance.md.

@@ -81,6 +81,8 @@ def active_label(label: LabelConfig, selection: PrmsConfig | None = None) -> dic
         selection: How the maps are made, where that depends on who describes the same object.
     """
     settings = to_json(label)
+    if label.components == "all":
+        del settings["components"]
     if label.competition == "none":
         competing = settings.pop("competing")
         del settings["competition"]

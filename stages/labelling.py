@@ -24,6 +24,7 @@ from tris.data.index import Index, Referent
 from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
+from tris.errors import InputError
 from tris.model_directory import PretrainedModel
 from tris.pseudo.contest import Contest, contests_for
 from tris.pseudo.label import LabelConfig
@@ -75,7 +76,11 @@ def fill_store(stage: Stage, labelling: Labelling, *, replaces: bool) -> None:
         stage: Its processes share the images.
         labelling: What fills it.
         replaces: Whether a store of other weights or settings makes way; else it is refused.
+
+    Raises:
+        InputError: If labels are to be in one piece and referents stand for several objects.
     """
+    check_components(labelling.label, labelling.index)
     make_way(stage, labelling, replaces=replaces)
     if is_label_store_finished(labelling.directory, labelling.settings):
         stage.say(f"{labelling.directory} is there already.")
@@ -86,6 +91,23 @@ def fill_store(stage: Stage, labelling: Labelling, *, replaces: bool) -> None:
             keys = keys_of(labelling.index, labelling.index)
             report(stage, labelling, finish_label_store(labelling.directory, expected_keys=keys))
     stage.accelerator.wait_for_everyone()
+
+
+def check_components(label: LabelConfig, index: Index) -> None:
+    """Make sure that no referent is cut down to one of its objects.
+
+    Raises:
+        InputError: If one would be.
+    """
+    if label.components == "all":
+        return
+    several = sum(len(ids) > 1 for ids in index.column("annotation_ids").to_pylist())
+    if several:
+        raise InputError(
+            f"{several} referents of {index.manifest.dataset}/{index.split} stand for several "
+            "objects: their labels cannot be in one piece, give --labels.label.components=all "
+            "--self-training.label.components=all."
+        )
 
 
 def make_way(stage: Stage, labelling: Labelling, *, replaces: bool) -> None:

@@ -7,7 +7,7 @@ together, the CRF runs in worker processes meanwhile (`stages.labelling`).
 import functools
 
 from stages.label_settings import wanted_labels
-from stages.labelling import Labelling, fill_store
+from stages.labelling import Labelling, check_components, fill_store
 from stages.setup import Stage, find_stage1, load_judge, start_stage, with_own_clip
 from tris.data.index import open_index
 from tris.errors import exits_cleanly
@@ -25,7 +25,10 @@ def main() -> None:
         "Make pseudo-labels; --replace: also where there are some of other weights or settings.",
         switches=["replace"],
     )
-    fill_store(stage, labelling_by_stage1(stage), replaces="replace" in stage.switches)
+    labelling = labelling_by_stage1(stage)
+    if stage.config.segmenter.rounds > 1:
+        check_components(stage.config.self_training.label, labelling.index)
+    fill_store(stage, labelling, replaces="replace" in stage.switches)
     stage.accelerator.end_training()
 
 

@@ -104,24 +104,6 @@ def refine_with_crf(
     return DenseCrf(image, config, num_classes=2).refine(probability, threshold=config.threshold)
 
 
-def infer_dense_crf(
-    unary_energy: Float[np.ndarray, "classes height width"],
-    image: UInt8[np.ndarray, "image_height image_width 3"],
-    config: CrfConfig,
-) -> Float[np.ndarray, "classes height width"]:
-    """Return class probabilities after mean field with Potts potentials over any classes.
-
-    Args:
-        unary_energy: -log probability per class and pixel.
-        image: The photograph at the same size, RGB.
-        config: Kernels and iterations; its unary fields are not read.
-
-    Raises:
-        InputError: If sizes differ, or pydensecrf2 is not installed.
-    """
-    return DenseCrf(image, config, num_classes=len(unary_energy)).infer(unary_energy)
-
-
 class DenseCrf:
     """The kernels over one photograph, for any number of maps: they take half of a map's time.
 
@@ -181,7 +163,10 @@ class DenseCrf:
     def infer(
         self, unary_energy: Float[np.ndarray, "classes height width"]
     ) -> Float[np.ndarray, "classes height width"]:
-        """Return what `infer_dense_crf` does.
+        """Return class probabilities after mean field with Potts potentials over any classes.
+
+        Args:
+            unary_energy: -log probability per class and pixel.
 
         Raises:
             InputError: If sizes differ.

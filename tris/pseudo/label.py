@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from tris.errors import InputError
 from tris.pseudo.contest import EMBEDDED_COMPETITION, CompetitionConfig
@@ -44,6 +44,11 @@ class LabelConfig:
         working_size: Longest side at which the CRF works, pixels; smaller images are not
             enlarged, the label has the photograph's size again. None = the photograph's own.
         crf: Of the refiner ``crf``; its reaches are in pixels of the working size.
+        components: ``highest`` = a referent is in one piece: of its label the connected component
+            (8 neighbours) stays in which its map is highest, of equally high ones the larger. The
+            others become background (255 by the rule ``confident``); in a competition they are
+            contested again without this referent. Not for referents of several objects. ``all`` =
+            every component stays.
         competition: ``image`` = the referents of an image and the background share one CRF of
             many classes (`tris.pseudo.label_image`), so that labels of different objects never
             overlap; ``none`` = each is labelled as if it were alone. An image with one referent
@@ -61,6 +66,7 @@ class LabelConfig:
     largest_area: float = 1.0
     working_size: int | None = 320
     crf: CrfConfig = field(default_factory=CrfConfig)
+    components: Literal["all", "highest"] = "all"
     competition: Literal["none", "image"] = "none"
     competing: CompetitionConfig = field(default_factory=CompetitionConfig)
 
@@ -143,14 +149,21 @@ def with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: A
     )
 
 
-EMBEDDED_MERGED_LABELS = with_kernels(
+_MERGED_KERNELS = with_kernels(
     EMBEDDED_COMPETING_LABELS, bilateral_sxy=11.0, bilateral_srgb=30.0, bilateral_compat=20.0
+)
+EMBEDDED_MERGED_LABELS = replace(
+    _MERGED_KERNELS,
+    components="highest",
+    competing=replace(_MERGED_KERNELS.competing, background_logit=-0.5),
 )
 """For merged maps of stage 1 (``benchmarks/competing_labels.py``)."""
 
 _SEGMENTER_KERNELS = with_kernels(EMBEDDED_COMPETING_LABELS, steepness=1.5, bilateral_sxy=11.0)
 EMBEDDED_SEGMENTER_LABELS = replace(
-    _SEGMENTER_KERNELS, competing=replace(_SEGMENTER_KERNELS.competing, map_overlap=1.1)
+    _SEGMENTER_KERNELS,
+    components="highest",
+    competing=replace(_SEGMENTER_KERNELS.competing, map_overlap=1.1),
 )
 """For a segmenter's maps, which are finer than stage 1's, so that the CRF trusts them more
 (``benchmarks/competing_labels.py --maps segmenter``). Two referents are the same object by their
@@ -235,6 +248,9 @@ class Labeller:
             raise InputError("A response map holds values that are not finite; check the network.")
         config = self._config
         is_foreground = self._split(response_logits, config.foreground_threshold)
+        if config.components == "highest":
+            response = resize_map(response_logits, self._size)
+            is_foreground = keep_highest_component(is_foreground, response)
         if config.rule == "binary":
             return is_foreground.astype(np.uint8)
         may_be_foreground = self._split(response_logits, config.background_threshold)
@@ -267,6 +283,23 @@ def normalise_map(
         return normalised
     probability: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
     return probability
+
+
+def keep_highest_component(
+    is_foreground: Bool[np.ndarray, "height width"], response: Float[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Return the connected component (8 neighbours) in which the response is highest.
+
+    Of equally high ones the larger; nothing where there is no foreground.
+    """
+    count, component, stats, _ = cv2.connectedComponentsWithStats(is_foreground.astype(np.uint8))
+    if count <= 2:  # the background counts
+        return is_foreground
+    peaks = np.full(count, -np.inf)
+    np.maximum.at(peaks, component[is_foreground], response[is_foreground])
+    highest = np.lexsort((stats[:, cv2.CC_STAT_AREA], peaks))[-1]
+    kept: np.ndarray = component == highest
+    return kept
 
 
 def find_degeneracy(label: UInt8[np.ndarray, "height width"], config: LabelConfig) -> Degeneracy:

@@ -3,21 +3,23 @@
 Imports no torch, as `tris.pseudo.label` does not.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from tris.errors import InputError
 from tris.pseudo.contest import Contest
-from tris.pseudo.crf import foreground_probability, infer_dense_crf
+from tris.pseudo.crf import SMALLEST_PROBABILITY, DenseCrf, foreground_probability
 from tris.pseudo.label import (
     IGNORE,
     LabelConfig,
     Labeller,
     PseudoLabel,
     judge_label,
+    keep_highest_component,
     normalise_map,
     resize_image,
     resize_map,
@@ -27,6 +29,10 @@ from tris.pseudo.label import (
 Label = UInt8[np.ndarray, "height width"]
 Claims = dict[tuple[int, ...], Label]
 """What each class is labelled, before the rule for degenerate labels; by its members."""
+
+_LOWEST_SCORE = math.log(SMALLEST_PROBABILITY) - math.log1p(-SMALLEST_PROBABILITY)
+_MOST_REPEATS = 2
+"""Of a competition whose classes are to be in one piece; what is apart then is background."""
 
 
 def label_image(
@@ -41,7 +47,9 @@ def label_image(
     competition. The labels of different classes of one contest never overlap, nor do those of
     referents that only compete in it, or are apart from it, with those that it labels: the former
     keep what they won where they were labelled, and of two that are apart the one whose map is
-    higher takes a pixel that both claim.
+    higher takes a pixel that both claim. In one piece (``components``), a class whose winnings lie
+    apart competes again without what lies beside its highest component, twice at most; what it
+    wins there then, or what others cut off, is background.
 
     Args:
         response_logits: One map per referent of the image, before any activation; each covers the
@@ -67,18 +75,19 @@ def label_image(
         claims |= zip(contest.classes[: contest.num_labelled], found, strict=True)
     claims = _leave_to_winners(claims, contests)
     claims = _separate(claims, contests, response_logits, config)
+    if config.components == "highest":
+        claims = {
+            members: _in_one_piece(claim, _merge(response_logits, members))
+            for members, claim in claims.items()
+        }
     labels: dict[int, PseudoLabel] = {}
     for members, claim in claims.items():
         labels |= dict.fromkeys(members, judge_label(claim, config))
     return labels
 
 
-def class_probabilities(
-    response_logits: Float[np.ndarray, "classes h w"],
-    image: UInt8[np.ndarray, "height width 3"],
-    config: LabelConfig,
-) -> Float[np.ndarray, "classes_and_background height width"]:
-    """Return the probabilities of background (first) and classes after the common CRF.
+class Competition:
+    """Background and classes in one CRF over a photograph, for any number of runs.
 
     The unary of a class is the softmax over its logit, the others' and the background's, where a
     class's logit is that of the foreground probability which the CRF's unary makes of its map at
@@ -93,22 +102,51 @@ def class_probabilities(
     Source:
         Krähenbühl and Koltun, NeurIPS 2011, with more than two labels.
     """
-    height, width = image.shape[:2]
-    competing = config.competing
-    crf = replace(competing.crf, threshold=config.foreground_threshold)
-    is_refined = config.refiner == "crf"
-    size = working_size(height, width, config.working_size) if is_refined else (height, width)
-    scores = [np.full(size, competing.background_logit)]
-    for logits in response_logits:
-        probability = normalise_map(resize_map(logits, size), config.normalisation)
-        foreground = foreground_probability(probability, crf)
-        scores.append(np.log(foreground) - np.log1p(-foreground))
-    energy = _negative_log_softmax(np.stack(scores))
-    if not is_refined:
-        unary: np.ndarray = np.exp(-energy).astype(np.float32)
-        return unary
-    refined = infer_dense_crf(energy, resize_image(image, size), crf)
-    return np.stack([resize_map(each, (height, width)) for each in refined])
+
+    def __init__(
+        self,
+        response_logits: Float[np.ndarray, "classes h w"],
+        image: UInt8[np.ndarray, "height width 3"],
+        config: LabelConfig,
+    ) -> None:
+        height, width = image.shape[:2]
+        self._size = (height, width)
+        competing = config.competing
+        crf = replace(competing.crf, threshold=config.foreground_threshold)
+        is_refined = config.refiner == "crf"
+        self._working_size = (
+            working_size(height, width, config.working_size) if is_refined else self._size
+        )
+        scores = [np.full(self._working_size, competing.background_logit)]
+        for logits in response_logits:
+            resized = resize_map(logits, self._working_size)
+            foreground = foreground_probability(normalise_map(resized, config.normalisation), crf)
+            scores.append(np.log(foreground) - np.log1p(-foreground))
+        self._scores = np.stack(scores)
+        self._crf = None
+        if is_refined:
+            shrunk = resize_image(image, self._working_size)
+            self._crf = DenseCrf(shrunk, crf, num_classes=len(scores))
+
+    def run(
+        self, barred: Bool[np.ndarray, "classes height width"] | None = None
+    ) -> Float[np.ndarray, "classes_and_background height width"]:
+        """Return the probabilities of background (first) and classes after the common CRF.
+
+        Args:
+            barred: Where a class's score is to be as low as any can be. Kernels may still win it
+                such pixels, as those of a part that a thin line cuts off.
+        """
+        scores = self._scores.copy()
+        if barred is not None:
+            for score, pixels in zip(scores[1:], barred, strict=True):
+                is_out = resize_map(pixels.astype(np.float32), self._working_size) > 0.5
+                score[is_out] = _LOWEST_SCORE
+        energy = _negative_log_softmax(scores)
+        if self._crf is None:
+            unary: np.ndarray = np.exp(-energy).astype(np.float32)
+            return unary
+        return np.stack([resize_map(each, self._size) for each in self._crf.infer(energy)])
 
 
 def _compete(
@@ -117,7 +155,7 @@ def _compete(
     num_labelled: int,
     config: LabelConfig,
 ) -> list[Label]:
-    probabilities = class_probabilities(maps, image, config)
+    probabilities = _contest(maps, image, config)
     winner = probabilities.argmax(axis=0)
     is_unsure = probabilities.max(axis=0) < config.competing.smallest_confidence
     labels = []
@@ -126,6 +164,38 @@ def _compete(
         label[is_unsure] = IGNORE
         labels.append(label)
     return labels
+
+
+def _contest(
+    maps: Float[np.ndarray, "classes h w"],
+    image: UInt8[np.ndarray, "height width 3"],
+    config: LabelConfig,
+) -> Float[np.ndarray, "classes_and_background height width"]:
+    """Return the probabilities of the last of as many competitions as it takes."""
+    competition = Competition(maps, image, config)
+    probabilities = competition.run()
+    if config.components == "all":
+        return probabilities
+    responses = [resize_map(each, image.shape[:2]) for each in maps]
+    barred = np.zeros((len(maps), *image.shape[:2]), bool)
+    for _ in range(_MOST_REPEATS):
+        spare = _spare_components(probabilities.argmax(axis=0), responses)
+        if not spare.any():
+            break
+        barred = barred | spare
+        probabilities = competition.run(barred)
+    return probabilities
+
+
+def _spare_components(
+    winner: Int[np.ndarray, "height width"], responses: Sequence[Float[np.ndarray, "height width"]]
+) -> Bool[np.ndarray, "classes height width"]:
+    """Return what each class has won beside its highest component."""
+    won = [winner == number for number in range(1, len(responses) + 1)]
+    return np.stack([
+        own & ~keep_highest_component(own, response)
+        for own, response in zip(won, responses, strict=True)
+    ])  # fmt: skip
 
 
 def _leave_to_winners(claims: Claims, contests: Sequence[Contest]) -> Claims:
@@ -162,6 +232,13 @@ def _separate(
                 is_theirs = (theirs > ours) | ((theirs == ours) & (other < own))
                 left[own] = np.where((claims[other] == 1) & is_theirs, np.uint8(0), left[own])
     return left
+
+
+def _in_one_piece(claim: Label, response_logits: Float[np.ndarray, "h w"]) -> Label:
+    """Return the claim without what it has beside its highest component."""
+    own = claim == 1
+    is_spare = own & ~keep_highest_component(own, resize_map(response_logits, claim.shape))
+    return np.where(is_spare, np.uint8(0), claim)
 
 
 def _merge(

@@ -9,7 +9,6 @@ from tris.pseudo.crf import (
     PUBLISHED_CRF,
     CrfConfig,
     DenseCrf,
-    infer_dense_crf,
     refine_with_crf,
 )
 
@@ -106,7 +105,7 @@ def test_any_memory_layout_gives_the_same_result_and_nothing_is_written_to():
 def test_three_classes_share_every_pixel():
     energy = np.zeros((3, 5, 4))
     energy[2, :, 2:] = -2.0
-    probability = infer_dense_crf(energy, two_coloured_image(5, 4), CrfConfig())
+    probability = DenseCrf(two_coloured_image(5, 4), CrfConfig(), num_classes=3).infer(energy)
     np.testing.assert_allclose(probability.sum(0), 1, atol=1e-5)
     assert (probability[:, :, 2:].argmax(0) == 2).all()
 
@@ -139,7 +138,9 @@ def test_a_map_outside_0_to_1_is_refused(value):
 
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(InputError, match="3 x 3 pixels and an image of 3 x 4"):
-        infer_dense_crf(np.zeros((2, 3, 3)), np.zeros((3, 4, 3), np.uint8), CrfConfig())
+        DenseCrf(np.zeros((3, 4, 3), np.uint8), CrfConfig(), num_classes=2).infer(
+            np.zeros((2, 3, 3))
+        )
 
 
 def test_without_pydensecrf_the_message_says_what_to_install(monkeypatch):

@@ -32,7 +32,7 @@ def test_the_ignored_value_is_that_of_the_losses():
 
 @pytest.mark.parametrize("label", [EMBEDDED_MERGED_LABELS, EMBEDDED_SEGMENTER_LABELS])
 def test_a_map_alone_and_those_that_compete_meet_the_same_new_kernels(label):
-    assert label.competition == "image"
+    assert (label.competition, label.components) == ("image", "highest")
     changed = {
         name: value
         for name, value in asdict(label.crf).items()
@@ -72,6 +72,31 @@ def test_the_confident_rule_ignores_what_lies_between_the_thresholds():
     config = replace(PLAIN, rule="confident", foreground_threshold=0.5, background_threshold=0.25)
     response = logits([4, 1.9, 1.1, 0.9]).repeat(4, 0)
     np.testing.assert_array_equal(make_label(response, GREY, config), [[1, 255, 255, 0]] * 4)
+
+
+def test_of_several_components_the_one_that_is_highest_stays():
+    response = logits([4, 0, 3, 3], [2, 0, 3, 3], [0, 0, 0, 0], [0, 0, 0, 0])
+    everything = make_label(response, GREY, PLAIN)
+    assert everything.sum() == 6  # neither the larger nor the one of the greater mean is highest
+    kept = make_label(response, GREY, replace(PLAIN, components="highest"))
+    np.testing.assert_array_equal(np.argwhere(kept), [[0, 0], [1, 0]])
+
+
+def test_of_equally_high_components_the_larger_stays_and_corners_connect():
+    response = logits([4, 0, 0, 4], [0, 0, 4, 0], [0, 0, 0, 0], [4, 0, 0, 0])
+    kept = make_label(response, GREY, replace(PLAIN, components="highest"))
+    np.testing.assert_array_equal(np.argwhere(kept), [[0, 3], [1, 2]])
+
+
+def test_of_nothing_nothing_stays():
+    empty = make_label(logits(*[[-1] * 4] * 4), GREY, replace(PLAIN, components="highest"))
+    assert not empty.any()
+
+
+def test_the_confident_rule_does_not_call_a_lower_component_background():
+    config = replace(PLAIN, rule="confident", components="highest")
+    label = make_label(logits([4, 0, 2, 0], *[[0] * 4] * 3), GREY, config)
+    np.testing.assert_array_equal(label[0], [1, 0, 255, 0])
 
 
 def test_a_small_map_is_stretched_over_the_photograph():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tris.data.referent import Referent
 from tris.errors import InputError
@@ -17,7 +18,7 @@ from tris.pseudo.label import (
     normalise_map,
     resize_map,
 )
-from tris.pseudo.label_image import class_probabilities, label_image
+from tris.pseudo.label_image import Competition, label_image
 from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.rivals import find_kinship, plan_contests
 
@@ -39,10 +40,14 @@ def maps_of(*rows):
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.integers(0, 2**16), st.sampled_from(["crf", "threshold"]))
-def test_labels_of_one_image_never_overlap(seed, refiner):
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from(["crf", "threshold"]),
+    st.sampled_from(["all", "highest"]),
+)
+def test_labels_of_one_image_never_overlap(seed, refiner, components):
     maps, image = random_image(seed)
-    config = replace(COMPETING, refiner=refiner)
+    config = replace(COMPETING, refiner=refiner, components=components)
     labels = label_image(maps, image, (Contest(((0,), (1,), (2,)), 3),), config)
     assert sorted(labels) == [0, 1, 2]
     assert np.sum([labels[place].label == 1 for place in labels], axis=0).max() <= 1
@@ -73,9 +78,9 @@ def test_one_class_against_a_background_at_zero_is_the_ordinary_crf(config):
     maps, image = random_image(3, referents=1)
     crf = replace(config.crf, threshold=config.foreground_threshold)
     one = replace(config, competing=CompetitionConfig(crf=crf, background_logit=0.0))
-    upsampled = class_probabilities(maps, image, replace(one, refiner="threshold"))
+    upsampled = Competition(maps, image, replace(one, refiner="threshold")).run()
     assert upsampled.shape == (2, 18, 24)
-    found = class_probabilities(maps, image, one)
+    found = Competition(maps, image, one).run()
     probability = normalise_map(resize_map(maps[0], (18, 24)), config.normalisation)
     np.testing.assert_allclose(found[1], refine_with_crf(probability, image, crf), atol=1e-5)
 
@@ -130,10 +135,16 @@ object_sets = st.lists(st.sets(st.integers(1, 5), min_size=1, max_size=3), min_s
 
 
 @settings(deadline=None, max_examples=60)
-@given(object_sets, st.integers(0, 2**16), st.sampled_from([0.0, 0.6]))
-def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, confidence):
+@given(
+    object_sets,
+    st.integers(0, 2**16),
+    st.sampled_from([0.0, 0.6]),
+    st.sampled_from(["all", "highest"]),
+)
+def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, confidence, components):
     maps, image = random_image(seed, referents=len(sets))
-    config = replace(PLAIN, competing=replace(PLAIN.competing, smallest_confidence=confidence))
+    competing = replace(PLAIN.competing, smallest_confidence=confidence)
+    config = replace(PLAIN, competing=competing, components=components)
     kinship, contests = plan(sets)
     labels = label_image(maps, image, contests, config)
     assert sorted(labels) == list(range(len(sets)))
@@ -143,13 +154,16 @@ def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, confid
 
 
 @settings(deadline=None, max_examples=20)
-@given(object_sets, st.integers(0, 2**16))
-def test_the_contests_that_a_referent_takes_give_it_the_label_that_all_give_it(sets, seed):
+@given(object_sets, st.integers(0, 2**16), st.sampled_from(["all", "highest"]))
+def test_the_contests_that_a_referent_takes_give_it_the_label_that_all_give_it(
+    sets, seed, components
+):
     maps, image = random_image(seed, referents=len(sets))
     _, contests = plan(sets)
-    whole = label_image(maps, image, contests, PLAIN)
+    config = replace(PLAIN, components=components)
+    whole = label_image(maps, image, contests, config)
     for place, wanted in whole.items():
-        found = label_image(maps, image, contests_for(contests, [place]), PLAIN)[place]
+        found = label_image(maps, image, contests_for(contests, [place]), config)[place]
         np.testing.assert_array_equal(found.label, wanted.label)
         assert found.degeneracy == wanted.degeneracy
 
@@ -159,7 +173,7 @@ def test_the_contests_that_a_referent_takes_give_it_the_label_that_all_give_it(s
 def test_without_composites_labels_are_those_of_the_common_crf_alone(refiner, degenerate):
     maps, image = random_image(5)
     config = replace(COMPETING, refiner=refiner, degenerate=degenerate)
-    winner = class_probabilities(maps, image, config).argmax(axis=0)
+    winner = Competition(maps, image, config).run().argmax(axis=0)
     _, contests = plan([{1}, {2}, {3}])
     for place, found in label_image(maps, image, contests, config).items():
         expected = judge_label((winner == place + 1).astype(np.uint8), config)
@@ -178,6 +192,95 @@ def test_pixels_of_an_unsure_winner_are_looked_at_by_no_loss():
     labels = label_image(maps_of([9, 1, -9], [-9, 0.9, -9]), GREY[:4, :3], BOTH, config)
     np.testing.assert_array_equal(labels[0].label, [[1, 255, 0]] * 4)
     np.testing.assert_array_equal(labels[1].label, [[0, 255, 0]] * 4)
+
+
+def test_in_one_piece_a_referent_gives_back_what_lies_on_its_neighbour():
+    maps = maps_of([4, -4, 3, 3, -4], [-4, -4, 2, 2, -4])
+    taken = label_image(maps, GREY[:4, :5], BOTH, PLAIN)
+    assert not taken[1].label.any()
+    labels = label_image(maps, GREY[:4, :5], BOTH, replace(PLAIN, components="highest"))
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 0, 1, 1, 0]] * 4)
+
+
+def test_what_nobody_else_claims_goes_to_the_background():
+    maps = maps_of([3, -4, 4, -4, -4], [-4, -4, -4, -4, 2])
+    labels = label_image(maps, GREY[:4, :5], BOTH, replace(PLAIN, components="highest"))
+    np.testing.assert_array_equal(labels[0].label, [[0, 0, 1, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 0, 0, 0, 1]] * 4)
+
+
+def columns(*values):
+    """Maps of nine columns, each map high in one of its own and as given in the last."""
+    return maps_of(*[
+        [9 if column == 2 * place else -4 for column in range(8)] + [value]
+        for place, value in enumerate(values)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("taken_by", [1, 2])
+def test_a_piece_goes_on_to_whoever_claims_it_next_and_has_it_in_its_own_piece(taken_by):
+    maps = columns(*[5.0, 4.0][:taken_by], -4.0)
+    maps[-1] = maps_of([-4] * 8 + [3])[0]
+    everyone = (Contest(tuple((place,) for place in range(len(maps))), len(maps)),)
+    image = np.full((4, 9, 3), 100, np.uint8)
+    labels = label_image(maps, image, everyone, replace(PLAIN, components="highest"))
+    for place in range(taken_by):
+        np.testing.assert_array_equal(labels[place].label, [np.eye(9)[2 * place]] * 4)
+    np.testing.assert_array_equal(labels[taken_by].label, [np.eye(9)[8]] * 4)
+
+
+def test_what_nobody_can_have_after_two_repeats_is_background():
+    maps = columns(5.0, 4.5, 4.0, 3.5)
+    everyone = (Contest(((0,), (1,), (2,), (3,)), 4),)
+    image = np.full((4, 9, 3), 100, np.uint8)
+    labels = label_image(maps, image, everyone, replace(PLAIN, components="highest"))
+    for place in range(4):
+        np.testing.assert_array_equal(labels[place].label, [np.eye(9)[2 * place]] * 4)
+
+
+def test_referents_of_the_same_object_share_the_one_piece_that_their_mean_has():
+    maps = maps_of([4, -4, 1, -9], [-2, -4, 3, -9], [-9, -9, -9, 4])
+    contest = (Contest(((0, 1), (2,)), 2),)
+    labels = label_image(maps, GREY[:4, :4], contest, replace(PLAIN, components="highest"))
+    for place in (0, 1):
+        np.testing.assert_array_equal(labels[place].label, [[0, 0, 1, 0]] * 4)
+
+
+def test_what_is_barred_on_a_large_photograph_is_barred_where_the_crf_works():
+    maps = np.stack([np.full((6, 8), 2.0), np.full((6, 8), -9.0)]).astype(np.float32)
+    image = np.full((48, 64, 3), 100, np.uint8)
+    barred = np.zeros((2, 48, 64), bool)
+    barred[0, :, 32:] = True
+    config = replace(COMPETING, working_size=16)
+    weak = replace(config.competing.crf, bilateral_compat=0.0, gaussian_compat=0.0)
+    config = replace(config, competing=replace(config.competing, crf=weak))
+    competition = Competition(maps, image, config)
+    assert competition.run()[1].min() > 0.8
+    found = competition.run(barred)[1]
+    assert found[:, :28].min() > 0.8
+    assert found[:, 36:].max() < 0.01
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    object_sets,
+    st.integers(0, 2**16),
+    st.sampled_from([0.0, 0.6]),
+    st.sampled_from([None, 12]),
+    st.sampled_from(["crf", "threshold"]),
+)
+def test_in_one_piece_every_label_has_one_component_at_most(
+    sets, seed, confidence, working_size, refiner
+):
+    maps, image = random_image(seed, referents=len(sets))
+    config = replace(
+        COMPETING, refiner=refiner, components="highest", working_size=working_size,
+        competing=replace(COMPETING.competing, smallest_confidence=confidence),
+    )  # fmt: skip
+    _, contests = plan(sets)
+    for found in label_image(maps, image, contests, config).values():
+        assert ndimage.label(found.label == 1, np.ones((3, 3)))[1] <= 1
 
 
 def test_a_referent_that_loses_every_pixel_is_empty_and_ignored():
@@ -200,9 +303,10 @@ def test_the_common_crf_follows_the_photograph():
 
 def test_a_large_photograph_is_worked_on_small_and_labelled_whole():
     maps, image = random_image(4)
-    config = replace(COMPETING, working_size=12)
-    labels = label_image(maps, image, (Contest(((0,), (1,), (2,)), 3),), config)
-    assert labels[0].label.shape == (18, 24)
+    for components in ("all", "highest"):
+        config = replace(COMPETING, working_size=12, components=components)
+        labels = label_image(maps, image, (Contest(((0,), (1,), (2,)), 3),), config)
+        assert labels[0].label.shape == (18, 24)
 
 
 def test_a_map_that_is_not_finite_is_refused():

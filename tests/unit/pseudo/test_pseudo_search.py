@@ -1,4 +1,4 @@
-"""The coordinate search of benchmarks/competing_labels.py."""
+"""The search of benchmarks/competing_labels.py, and what unsure_pixels.py counts."""
 
 import dataclasses
 import json
@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import competing_labels, label_cases
-from benchmarks.competing_labels import change_crf, score, search
+from benchmarks import competing_labels, label_cases, unsure_pixels
+from benchmarks.competing_labels import COMPONENTS, change_crf, score, search
 from benchmarks.label_cases import (
+    Case,
     Settings,
     default_job,
     label_case,
@@ -29,8 +30,11 @@ from tris.data.index import IndexWriter, Referent, open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.encoders.clip import ClipConfig
-from tris.pseudo.label import EMBEDDED_LABELS
+from tris.pseudo.contest import Contest
+from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
+from tris.pseudo.rivals import separate_contests
+from tris.pseudo.selection import ImageMaps
 
 PARTS = {"one": [SimpleNamespace(referents=[1])], "other": [SimpleNamespace(referents=[2])]}
 SPEC = InputSpec((64, 64), resize="pad", tokenizer=TokenizerConfig("file", context_length=8))
@@ -61,8 +65,21 @@ def test_what_is_best_over_all_runs_is_chosen(monkeypatch, capsys):
     found = search(PARTS, given, {"reach": (change_crf("bilateral_sxy"), (11.0, 14.0))})
     assert found.label.crf.bilateral_sxy == 11.0  # three referents against two
     printed = capsys.readouterr().out
-    assert "| field | value | one | other | all | ms per image |" in printed
-    assert "| reach | 11.0 | 100.0 | 25.0 | 70.0 |" in printed
+    assert "| field | value | one | other | all | below .5 | at 0 | ms per image |" in printed
+    assert "| reach | 11.0 | 100.0 | 25.0 | 70.0 | 40.0 | 0.0 |" in printed
+
+
+def test_the_search_finds_that_a_referent_is_in_one_piece():
+    referent = SimpleNamespace(mask=encode_mask(np.eye(4, dtype=bool)[:1]))
+    maps = ImageMaps(
+        [SimpleNamespace(response_logits=np.array([[2, -2, 1, -2]], np.float32))],
+        separate_contests(1),
+    )
+    case = Case([referent], np.zeros((1, 4, 3), np.uint8), lambda settings: maps)
+    given = Settings(PrmsConfig(), dataclasses.replace(EMBEDDED_LABELS, refiner="threshold"))
+    np.testing.assert_array_equal(score([case], given), 0.5)
+    fields = {"components": COMPONENTS["components"]}
+    assert search({"one": [case]}, given, fields).label.components == "highest"
 
 
 def test_runs_of_other_settings_are_not_searched_together(tmp_path, monkeypatch):
@@ -154,3 +171,29 @@ def test_single_sentences_are_asked_as_at_test(photographs, monkeypatch):
     settings = settings_of(stage.config, "sentences")
     label = dataclasses.replace(settings.label, degenerate="keep")
     np.testing.assert_array_equal(score(cases, dataclasses.replace(settings, label=label)), 1)
+
+
+def test_unsure_pixels_are_counted_over_everyone_who_is_labelled():
+    masks = [np.array([[1, 1, 0, 0]], bool), np.array([[0, 0, 0, 1]], bool)]
+    referents = [SimpleNamespace(mask=encode_mask(mask)) for mask in masks]
+    rows = [[9, 0.5, -9, -9], [-9, 1.0, -9, 9]]
+    chosen = [
+        SimpleNamespace(response_logits=np.array([row], np.float32), score=score)
+        for row, score in zip(rows, (0.3, 0.7), strict=True)
+    ]
+    maps = ImageMaps(chosen, [Contest(((0,), (1,)), 2)])
+    case = Case(referents, np.zeros((1, 4, 3), np.uint8), lambda settings: maps)
+    label = dataclasses.replace(EMBEDDED_COMPETING_LABELS, refiner="threshold")
+    found = unsure_pixels.measure_contests([case], Settings(PrmsConfig(), label))
+    np.testing.assert_array_equal(found.is_wrong, [False, True, False, False])
+    np.testing.assert_array_equal(found.confidence < 0.6, [False, True, False, False])
+    np.testing.assert_array_equal(found.iou, [0.5, 0.5])
+    np.testing.assert_array_equal(found.score, [0.3, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("values", "area"), [([1, 2, 3, 4], 1), ([4, 3, 2, 1], 0), ([5, 5, 5, 5], 0.5)]
+)
+def test_the_area_under_the_curve_is_how_often_right_ones_rank_above_wrong_ones(values, area):
+    is_right = np.array([False, False, True, True])
+    assert unsure_pixels.area_under_curve(is_right, np.array(values)) == area

@@ -11,11 +11,12 @@ from PIL import Image
 
 from configs import debug
 from stages import labelling
-from stages.labelling import Labelling, label_share
+from stages.labelling import Labelling, check_components, fill_store, label_share
 from stages.setup import Folders, Stage
 from tris.batch import InputSpec, TokenizerConfig
 from tris.data.index import IndexWriter, Referent, open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
+from tris.errors import InputError
 from tris.pseudo.averaging import average_maps
 from tris.pseudo.label import EMBEDDED_COMPETING_LABELS
 from tris.pseudo.manifest import LabelSettings
@@ -51,19 +52,25 @@ def stage(tmp_path, monkeypatch):
     return Stage(debug.get_config(), Folders(tmp_path), None, accelerator)
 
 
-@pytest.fixture
-def index(tmp_path):
+def write_index(tmp_path, objects):
+    """One image with a referent per set of objects."""
+    tmp_path.mkdir(exist_ok=True)
     Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "a.png")
     with IndexWriter(tmp_path / "index", dataset="toy", images=tmp_path) as writer:
         first = 0
-        for number, count in enumerate(SENTENCES):
+        for number, (count, own) in enumerate(zip(SENTENCES, objects, strict=True)):
             texts = tuple(f"thing {number} number {n}" for n in range(count))
             writer.add("train", Referent(
                 number, 1, "a.png", SIZE, SIZE, tuple(range(first, first + count)), texts, texts,
-                annotation_ids=(number,),
+                annotation_ids=own,
             ))  # fmt: skip
             first += count
     return open_index(tmp_path / "index", "train")
+
+
+@pytest.fixture
+def index(tmp_path):
+    return write_index(tmp_path, [(0,), (1,), (2,)])
 
 
 @pytest.fixture
@@ -105,3 +112,20 @@ def test_labelling_that_was_stopped_within_a_class_goes_on_to_the_same_labels(fi
     (torn / SHARD).write_bytes(b"".join(whole[:done]) + whole[done][:40])
     fill("torn")
     assert (torn / SHARD).read_bytes() == b"".join(whole)
+
+
+def test_referents_of_several_objects_are_not_cut_to_one(stage, tmp_path):
+    label = replace(LABEL, components="highest")
+    several = write_index(tmp_path / "several", [(0,), (1, 2), ()])
+    check_components(LABEL, several)
+    labels = Labelling(
+        directory=tmp_path / "labels", settings=SETTINGS, index=several, network=None,
+        make_maps=None, label=label, num_readers=0, log=tmp_path, used="", artifact="",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="1 referents of toy/train stand for several objects"):
+        fill_store(stage, labels, replaces=False)
+    assert not labels.directory.exists()
+
+
+def test_referents_of_one_object_may_be_in_one_piece(index):
+    check_components(replace(LABEL, components="highest"), index)

@@ -218,13 +218,15 @@ def test_a_group_wise_segmenter_has_one_round(tmp_path):
 
 def test_settings_of_what_is_off_do_not_count_among_those_of_labels():
     assert set(active_selection(PrmsConfig())) == {"activation", "maps_per_pass"}
-    assert {"competition", "competing"}.isdisjoint(active_label(EMBEDDED_LABELS))
+    assert {"competition", "competing", "components"}.isdisjoint(active_label(EMBEDDED_LABELS))
 
 
 def test_settings_of_what_is_on_count():
     assert active_selection(PrmsConfig(method="margin"))["temperature"] == 0.1
     competing = dataclasses.replace(EMBEDDED_LABELS, competition="image")
     assert active_label(competing)["competing"]["crf"]["unary"] == "logit"
+    in_one_piece = dataclasses.replace(EMBEDDED_LABELS, components="highest")
+    assert active_label(in_one_piece)["components"] == "highest"
 
 
 RIVALS = PrmsConfig(method="margin", rival_weight=1.0)
