@@ -39,6 +39,7 @@ RESULTS = REPOSITORY / "docs" / "beyond.json"
 FOLDER = "beyond"
 PAPER, ALL, ALL_TWICE = "paper's recipe", "all, one round", "all, two rounds"
 PIECE, PIECE_TWICE = f"{ALL}, labels in one piece", f"{ALL_TWICE}, labels in one piece"
+TRUE_MASKS = f"{ALL_TWICE}, annotated masks"
 TEST_RESULTS = REPOSITORY / "docs" / "beyond_test.json"
 TEST_ROWS = (PAPER, ALL, ALL_TWICE)
 STEPS = {
@@ -47,6 +48,7 @@ STEPS = {
 }
 """By stage and what a batch is made of; half of configs/synthetic_tris.py for random pairs."""
 LATER_STEPS = 250
+STAGE2 = ("train_segmenter", "self_train")
 CONFIGS = {"synthetic_hard_tris": synthetic_hard_tris, "synthetic_hard": synthetic_hard}
 
 
@@ -61,6 +63,7 @@ class Row:
         lent: What that row lends.
         rounds: Of stage 2; the lent segmenter is the first.
         config: Base of the settings.
+        is_ceiling: Whether the targets are annotated masks; then it has no labels to be scored.
     """
 
     takes: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Row:
     lent: tuple[str, ...] = ()
     rounds: int = 1
     config: str = "synthetic_hard_tris"
+    is_ceiling: bool = False
 
 
 STAGE2_BATCHES = tuple(
@@ -105,6 +109,9 @@ ROWS = {
     "a second round, 250 steps more": Row(lent=LABELS, rounds=2),
     ALL: Row(starts_from=None, config="synthetic_hard"),
     ALL_TWICE: Row(starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard"),
+    TRUE_MASKS: Row(
+        starts_from=ALL, lent=LABELS, rounds=2, config="synthetic_hard", is_ceiling=True
+    ),
     PIECE: Row(sets=IN_ONE_PIECE, starts_from=ALL, lent=STAGE1, config="synthetic_hard"),
     PIECE_TWICE: Row(
         sets=IN_ONE_PIECE, starts_from=PIECE, lent=LABELS, rounds=2, config="synthetic_hard"
@@ -127,18 +134,26 @@ def main() -> None:
         out, rows, one = TEST_RESULTS, TEST_ROWS, score_test
         columns = segmenter_ablation.COLUMNS
     arguments.out = arguments.out or out
-    bases = [name for name in rows if ROWS[name].starts_from is None]
-    for names in (bases, rows):
+    for depth in sorted(set(map(depth_of, rows))):
+        names = [name for name in rows if depth_of(name) <= depth]
         results = read_or_fill(
-            arguments, names, one, lambda name: settings_of(ROWS[name]), row_experiment
+            arguments, names, one, lambda name: stored_settings(ROWS[name]), row_experiment
         )
     print(table_by_type(results, rows, columns, TYPES))
 
 
+def depth_of(name: str) -> int:
+    """Return how many rows come before one that it builds upon."""
+    base = ROWS[name].starts_from
+    return 0 if base is None else 1 + depth_of(base)
+
+
 def measure(name: str, run: Path) -> dict[str, Any]:
     """Train and score one row on one seed; return fractions."""
-    folder, rounds = train(name, run), ROWS[name].rounds
-    labels = folder / ("labels" if rounds == 1 else f"rounds/{rounds}/labels")
+    folder, row = train(name, run), ROWS[name]
+    if row.is_ceiling:
+        return segmenter_ablation.score(folder / "ceiling" / "model", folder / "index")
+    labels = folder / ("labels" if row.rounds == 1 else f"rounds/{row.rounds}/labels")
     index = open_index(folder / "index_with_masks", "train")
     found = segmenter_ablation.score(folder / "segmenter" / "model", folder / "index")
     found["labels"] = float(label_quality.score(open_label_store(labels), index, every=4).mean())
@@ -157,10 +172,12 @@ def train(name: str, run: Path) -> Path:
     folder = lend(run, STAGE0, to=FOLDER, row=name)
     if row.starts_from is not None:
         lend_work(lend(run, (), to=FOLDER, row=row.starts_from), folder, row)
+    settings = [*flags_of(row), f"--seed={seed_of(run)}", "--tracking.tracking=none"]
     for stage in ("train_response", "make_pseudo_labels", "train_segmenter", "self_train"):
+        switches = ["--ceiling"] if row.is_ceiling and stage in STAGE2 else []
         run_stage(
             stage, config=row.config, segmenter="tris", folder=folder,
-            settings=[*flags_of(row), f"--seed={seed_of(run)}", "--tracking.tracking=none"],
+            settings=[*switches, *settings],
         )  # fmt: skip
     return folder
 
@@ -168,7 +185,7 @@ def train(name: str, run: Path) -> Path:
 def lend_work(source: Path, folder: Path, row: Row) -> None:
     """Link what a row builds upon; a finished segmenter is the first of several rounds."""
     links = {folder / part: source / part for part in row.lent}
-    if row.rounds > 1:
+    if row.rounds > 1 and not row.is_ceiling:
         links[folder / "rounds" / "1" / "segmenter"] = source / "segmenter"
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +205,11 @@ def settings_of(row: Row) -> dict[str, Any]:
     if row.rounds > 1:
         settings["self_training.steps"] = LATER_STEPS
     return settings
+
+
+def stored_settings(row: Row) -> dict[str, Any]:
+    """Return what a row's figures are kept with: its settings, and what its targets are."""
+    return settings_of(row) | ({"targets": "annotated masks"} if row.is_ceiling else {})
 
 
 def flags_of(row: Row) -> list[str]:

@@ -212,7 +212,7 @@ def table_by_type(
     Args:
         results: Fractions; under ``by_type``, those of each type of sentence.
         rows: Their names, in order; those without results are left out.
-        columns: Key of a metric -> title.
+        columns: Key of a metric -> title; a row that has no such metric has a dash.
         types: Of sentences.
     """
     titles = ["", "seeds", *columns.values(), *types]
@@ -221,7 +221,10 @@ def table_by_type(
         runs = list(results.get(name, {}).values())
         if not runs:
             continue
-        cells = [mean_and_spread([run[key] for run in runs]) for key in columns]
+        cells = [
+            mean_and_spread([run[key] for run in runs]) if all(key in run for run in runs) else "–"
+            for key in columns
+        ]
         for kind in types:
             of_kind = [run["by_type"][kind] for run in runs]
             both = (

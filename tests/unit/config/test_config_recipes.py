@@ -106,6 +106,19 @@ def test_rows_are_as_long_as_they_say():
     assert beyond.settings_of(beyond.ROWS["all, two rounds"])["self_training.steps"] == 250
 
 
+def test_a_row_comes_after_all_that_it_builds_upon():
+    for name, row in beyond.ROWS.items():
+        base = row.starts_from
+        assert beyond.depth_of(name) == (0 if base is None else beyond.depth_of(base) + 1)
+    assert beyond.depth_of(beyond.PIECE_TWICE) == 2
+
+
+def test_a_row_of_annotated_masks_is_told_from_that_of_labels():
+    masks, labels = (beyond.ROWS[name] for name in (beyond.TRUE_MASKS, beyond.ALL_TWICE))
+    assert beyond.flags_of(masks) == beyond.flags_of(labels)
+    assert beyond.stored_settings(masks) != beyond.stored_settings(labels)
+
+
 def _load_hard(suffix, flags):
     name = f"synthetic_hard{suffix}"
     config = load(Path(f"configs/{name}.py"), Path(f"configs/segmenter/tris_{name}.py"), flags)

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation, beyond, generalized, label_recipes, segmenter_ablation
-from benchmarks.seeded_rows import digest_of, fill_rows, lend, read_or_fill, row_parser
+from benchmarks.seeded_rows import (
+    digest_of,
+    fill_rows,
+    lend,
+    read_or_fill,
+    row_parser,
+    table_by_type,
+)
 from configs import debug
 from tris.errors import InputError
 
@@ -146,3 +153,12 @@ def test_a_table_that_is_not_there_yet_says_what_to_give(tmp_path):
     arguments = row_parser("A table.", tmp_path / "out.json").parse_args(["--table"])
     with pytest.raises(InputError, match="give --runs"):
         read_or_fill(arguments, ["a"], lambda name, run: {}, lambda name: {}, lambda name: DEBUG)
+
+
+def test_a_metric_that_a_row_does_not_have_is_a_dash():
+    found = {"mean_iou": 0.5, "by_type": {"relation": {"peak_in_mask_accuracy": 1, "mean_iou": 0}}}
+    results = {"masks": {"seed0": found}, "labels": {"seed0": found | {"labels": 0.25}}}
+    columns = {"labels": "labels mIoU", "mean_iou": "mIoU"}
+    table = table_by_type(results, ["masks", "labels"], columns, ["relation"])
+    assert "| masks | 1 | – | 50.0 | 100.0 / 0.0 |" in table
+    assert "| labels | 1 | 25.0 | 50.0 | 100.0 / 0.0 |" in table
