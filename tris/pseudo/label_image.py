@@ -235,10 +235,14 @@ def _separate(
 
 
 def _in_one_piece(claim: Label, response_logits: Float[np.ndarray, "h w"]) -> Label:
-    """Return the claim without what it has beside its highest component."""
+    """Return the claim without what it has beside its highest component.
+
+    That is background, and 255 where the claim has unsure pixels, which may join the two.
+    """
     own = claim == 1
     is_spare = own & ~keep_highest_component(own, resize_map(response_logits, claim.shape))
-    return np.where(is_spare, np.uint8(0), claim)
+    beside = IGNORE if (claim == IGNORE).any() else 0
+    return np.where(is_spare, np.uint8(beside), claim)
 
 
 def _merge(

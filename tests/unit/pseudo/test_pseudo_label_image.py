@@ -239,6 +239,15 @@ def test_what_nobody_can_have_after_two_repeats_is_background():
         np.testing.assert_array_equal(labels[place].label, [np.eye(9)[2 * place]] * 4)
 
 
+def test_what_an_unsure_pixel_may_join_to_the_piece_is_looked_at_by_no_loss():
+    config = replace(PLAIN, components="highest")
+    config = replace(config, competing=replace(config.competing, smallest_confidence=0.9))
+    maps = maps_of([9, 0.5, 6, -9, -9], [-9, -9, -9, -9, 9])
+    labels = label_image(maps, GREY[:4, :5], BOTH, config)
+    np.testing.assert_array_equal(labels[0].label, [[1, 255, 255, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[0, 255, 0, 0, 1]] * 4)
+
+
 def test_referents_of_the_same_object_share_the_one_piece_that_their_mean_has():
     maps = maps_of([4, -4, 1, -9], [-2, -4, 3, -9], [-9, -9, -9, 4])
     contest = (Contest(((0, 1), (2,)), 2),)
