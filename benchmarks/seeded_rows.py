@@ -221,10 +221,7 @@ def table_by_type(
         runs = list(results.get(name, {}).values())
         if not runs:
             continue
-        cells = [
-            mean_and_spread([run[key] for run in runs]) if all(key in run for run in runs) else "–"
-            for key in columns
-        ]
+        cells = _metric_cells(runs, columns)
         for kind in types:
             of_kind = [run["by_type"][kind] for run in runs]
             both = (
@@ -242,15 +239,23 @@ def plain_table(results: Results, rows: Iterable[str], columns: Mapping[str, str
     Args:
         results: Fractions.
         rows: Their names, in order; those without results are left out.
-        columns: Key of a metric -> title.
+        columns: Key of a metric -> title; a row that has no such metric has a dash.
     """
     lines = [f"|  | seeds | {' | '.join(columns.values())} |", "|" + "---|" * (2 + len(columns))]
     for name in rows:
         runs = list(results.get(name, {}).values())
         if runs:
-            cells = [mean_and_spread([run[key] for run in runs]) for key in columns]
+            cells = _metric_cells(runs, columns)
             lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _metric_cells(runs: Sequence[dict[str, Any]], columns: Iterable[str]) -> list[str]:
+    """Return mean and spread of each metric; a dash where a run has no such metric."""
+    return [
+        mean_and_spread([run[key] for run in runs]) if all(key in run for run in runs) else "–"
+        for key in columns
+    ]
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
