@@ -33,7 +33,7 @@ from tris.data.loader import build_loader
 from tris.data.plan import evaluation_batches
 from tris.data.tokens import build_tokenizer
 from tris.metrics.evaluator import predict_split
-from tris.model_directory import PretrainedModel
+from tris.model_directory import FASTEST_LAYOUT, PretrainedModel
 from tris.pseudo.averaging import ask_images, average_in_image
 from tris.pseudo.label import LabelConfig, PseudoLabel
 from tris.pseudo.label_image import label_image
@@ -156,8 +156,8 @@ def referents_of(index: Index, rows: Iterable[int]) -> list[Referent]:
 
 def stage1_cases(stage: Stage, index: Index, count: int) -> Iterator[Case]:
     """Yield cases whose maps come from stage 1 and its judge."""
-    network = ResponseNet.from_pretrained(find_stage1(stage))
-    judge = load_judge(with_own_clip(stage))
+    network = ResponseNet.from_pretrained(find_stage1(stage)).to(memory_format=FASTEST_LAYOUT)
+    judge = load_judge(with_own_clip(stage)).to(memory_format=FASTEST_LAYOUT)
     configs = {
         activation: replace(stage.config.labels.selection, activation=activation)
         for activation in ACTIVATIONS
@@ -196,7 +196,7 @@ def segmenter_cases(stage: Stage, job: str, index: Index, count: int) -> Iterato
     As in `stages/relabel.py`, its attention is that of the training.
     """
     use_attention(stage.config.segmenter.training)
-    network = Segmenter.from_pretrained(stage.folders.model(job))
+    network = Segmenter.from_pretrained(stage.folders.model(job)).to(memory_format=FASTEST_LAYOUT)
     batches = numbered_batches(stage, network, index, count)
     for numbers, probabilities in ask_images(lambda batch: network(batch).mask_logits, batches):
         referents = referents_of(index, (index.expression_row(n)[0] for n in numbers))
@@ -217,7 +217,7 @@ def averaging(
 
 def sentence_cases(stage: Stage, job: str, index: Index, count: int) -> Iterator[Case]:
     """Yield cases in which each sentence of a segmenter stands for itself, as at test."""
-    network = Segmenter.from_pretrained(stage.folders.model(job))
+    network = Segmenter.from_pretrained(stage.folders.model(job)).to(memory_format=FASTEST_LAYOUT)
     predictions = predict_split(network, numbered_batches(stage, network, index, count), index)
     for _, of_image in groupby(predictions, key=lambda each: each.referent.file_name):
         chosen = [ChosenMap(each.referent, each.position, 0.0, each.response) for each in of_image]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch.nn import functional
 
 from stages.label_settings import digest_of_index, digest_of_judge
-from stages.setup import Stage, load_judge, wanted_text, with_own_clip
+from stages.setup import Stage, load_judge, on_device, wanted_text, with_own_clip
 from stages.validation import IMAGES_PER_BATCH
 from tris.data.absence import ClipEvidence, ClipFeatures
 from tris.data.compose import KINDS, Composer, CompositionConfig, LabelOverlaps, kind_of
@@ -47,7 +47,7 @@ def make_composer(
     clip = None
     if config.none_share and config.clip_missed_share < 1:
         features = load_features(stage, index)
-        judge = load_judge(with_own_clip(stage)).to(stage.accelerator.device)
+        judge = on_device(load_judge(with_own_clip(stage)), stage)
         clip = ClipEvidence(
             features, missed_share=config.clip_missed_share, embed=SentenceEmbedder(judge)
         )
@@ -87,7 +87,7 @@ def load_features(stage: Stage, index: Index) -> ClipFeatures:
     key = f"{digest_of_judge(stage, config)} {digest_of_index(index)} {text}"
     if stage.is_main and not _is_current(path, key):
         stage.say("Embedding all images and sentences: CLIP is to say what may be true ...")
-        judge = load_judge(config).to(stage.accelerator.device)
+        judge = on_device(load_judge(config), stage)
         arrays = embed_split(index, judge, text=text)
         scratch = path.with_suffix(".part.npz")
         np.savez(scratch, key=np.array(key), **arrays)

@@ -13,7 +13,7 @@ from stages.evaluate_generalized import generalized_splits, summarise_generalize
 from stages.evaluate_labels import evaluate_labels, score_with_crf
 from stages.gallery import Gallery
 from stages.rounds import earlier_job
-from stages.setup import Stage, ceiling_job, find_stage1, segmenter_job, start_stage
+from stages.setup import Stage, ceiling_job, find_stage1, on_device, segmenter_job, start_stage
 from stages.train_response import respond
 from stages.validation import LOGGED, batches_for, predict_job
 from tris.config import to_json
@@ -196,7 +196,7 @@ def load_response(stage: Stage) -> ResponseNet:
     Raises:
         InputError: If there is none.
     """
-    return ResponseNet.from_pretrained(find_stage1(stage)).to(stage.accelerator.device)
+    return on_device(ResponseNet.from_pretrained(find_stage1(stage)), stage)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from stages.gallery import Gallery
 from stages.labelling import count_workers, one_thread, to_task
-from stages.setup import Stage, load_judge, with_own_clip
+from stages.setup import Stage, load_judge, on_device, with_own_clip
 from tris.data.index import Index, Referent
 from tris.data.transforms import to_original
 from tris.metrics.counts import count_row
@@ -39,7 +39,7 @@ def evaluate_labels(
     """
     config = with_own_clip(stage)
     labels = config.labels
-    judge = load_judge(config).to(stage.accelerator.device)
+    judge = on_device(load_judge(config), stage)
     images = choose_maps(
         network, judge, batches, index, selection=labels.selection, label=labels.label
     )

@@ -8,7 +8,7 @@ import functools
 
 from stages.label_settings import wanted_labels
 from stages.labelling import Labelling, check_components, fill_store
-from stages.setup import Stage, find_stage1, load_judge, start_stage, with_own_clip
+from stages.setup import Stage, find_stage1, load_judge, on_device, start_stage, with_own_clip
 from tris.data.index import open_index
 from tris.errors import exits_cleanly
 from tris.pseudo.selection import choose_maps
@@ -39,9 +39,9 @@ def labelling_by_stage1(stage: Stage) -> Labelling:
         InputError: If stage 1 has not been run.
     """
     config = with_own_clip(stage)
-    device = stage.accelerator.device
-    network = ResponseNet.from_pretrained(find_stage1(stage)).requires_grad_(False).to(device)
-    judge = load_judge(config).to(device)
+    stage1 = ResponseNet.from_pretrained(find_stage1(stage)).requires_grad_(False)
+    network = on_device(stage1, stage)
+    judge = on_device(load_judge(config), stage)
     index = open_index(stage.folders.index, config.data.train_split)
     return Labelling(
         directory=stage.folders.labels,

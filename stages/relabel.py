@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.labelling import Labelling, fill_store
 from stages.rounds import Round, find_round, label_settings
-from stages.setup import Stage, start_stage
+from stages.setup import Stage, on_device, start_stage
 from tris.batch import Batch
 from tris.data.index import open_index
 from tris.errors import InputError, exits_cleanly
@@ -56,8 +56,7 @@ def labelling_by_segmenter(stage: Stage, this: Round) -> Labelling:
             f"{this.start} holds no segmenter of round {this.number - 1} yet: run "
             "stages/train_segmenter.py first."
         )
-    network = Segmenter.from_pretrained(this.start).requires_grad_(False)
-    network.to(stage.accelerator.device)
+    network = on_device(Segmenter.from_pretrained(this.start).requires_grad_(False), stage)
     index = open_index(stage.folders.index, stage.config.data.train_split)
     label = stage.config.self_training.label
     return Labelling(

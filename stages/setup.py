@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -14,10 +14,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from tris.config import ExperimentConfig, parse_stage, to_json
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.errors import InputError
-from tris.model_directory import decode_config, read_description
+from tris.model_directory import FASTEST_LAYOUT, decode_config, read_description
 from tris.training.precision import choose_mixed_precision
 from tris.training.seeding import seed_everything
 from tris.training.settings import TrainingConfig
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ def find_stage1(stage: Stage) -> Path:
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory} holds no stage-1 network yet: run make stage1 first.")
     return directory
+
+
+def on_device(network: Network, stage: Stage) -> Network:
+    """Return a network for use: on this process's device, in the layout that is fastest there."""
+    return network.to(stage.accelerator.device).to(memory_format=FASTEST_LAYOUT)
 
 
 def load_judge(config: ExperimentConfig[Any]) -> ClipEncoder:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.loading import TrainingBatches, make_dataset
-from stages.setup import Stage, load_judge, start_stage, with_own_clip
+from stages.setup import Stage, load_judge, on_device, start_stage, with_own_clip
 from stages.validation import check_selection, validate
 from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
@@ -57,7 +57,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
     batches = TrainingBatches(stage, training_set, experiment.training, with_no_target=False)
     judge = None
     if experiment.calibration.is_active:
-        judge = Calibrator(load_judge(config), experiment.calibration).to(accelerator.device)
+        judge = on_device(Calibrator(load_judge(config), experiment.calibration), stage)
     groups = network.parameter_groups(experiment.encoder_learning_rate_scale)
     run = TrainingRun(
         accelerator, network, build_optimizer(groups, experiment.training),

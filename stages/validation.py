@@ -6,7 +6,7 @@ from accelerate.utils import send_to_device
 
 from stages.evaluate_generalized import generalized_protocol, is_generalized
 from stages.loading import evaluation_loader, make_dataset
-from stages.setup import Stage
+from stages.setup import Stage, on_device
 from tris.batch import Batch
 from tris.data.index import Index
 from tris.data.samples import ExpressionDataset
@@ -70,7 +70,7 @@ def predict_job(stage: Stage, job: str, index: Index) -> Iterator[Prediction]:
 
     A head that says "nothing fits" is heard, on every split: `tris score` hears it, too.
     """
-    segmenter = Segmenter.from_pretrained(stage.folders.model(job)).to(stage.accelerator.device)
+    segmenter = on_device(Segmenter.from_pretrained(stage.folders.model(job)), stage)
     yield from predict_split(segmenter, batches_for(stage, index, segmenter), index)
 
 

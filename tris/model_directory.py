@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import dacite
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from tris.batch import InputSpec
@@ -26,6 +27,10 @@ from tris.left_out import check_left_out, describe_left_out, load_stored_state, 
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound="PretrainedModel")
+
+FASTEST_LAYOUT = torch.channels_last
+"""Memory layout of images and convolutions, in training and in use; what it does to speed is in
+docs/performance.md. It may touch the last digit, so a network is saved and loaded without it."""
 
 _MOST_KEYS = 40
 """Of a sentence about weights that do not fit."""

@@ -14,7 +14,7 @@ from tris.data.groups import cut_evenly
 from tris.data.tokens import Tokenizer, build_tokenizer, normalize, text_id
 from tris.data.transforms import fit_size, resize_photograph, to_input, to_original
 from tris.errors import InputError
-from tris.model_directory import PretrainedModel
+from tris.model_directory import FASTEST_LAYOUT, PretrainedModel
 from tris.pseudo.label import LabelConfig, make_label
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
@@ -57,7 +57,8 @@ def load_network(source: str) -> tuple[MaskNetwork, Tokenizer]:
             f"{source} holds a {type(network).__name__}, which makes no masks; name the model "
             "directory of stage 1 or stage 2."
         )
-    return network, build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+    tokenizer = build_tokenizer(network.input_spec.tokenizer, assets=network.assets)
+    return network.to(memory_format=FASTEST_LAYOUT), tokenizer
 
 
 @torch.inference_mode()

@@ -1,7 +1,9 @@
 """The image tower of the small CLIP that is trained where no pretrained CLIP can be had."""
 
+import math
 from typing import Any, NamedTuple
 
+import torch
 from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,7 +46,7 @@ class ResidualBlock(nn.Module):
             nn.BatchNorm2d(stage.channels),
         )
         self.shortcut = nn.Sequential(
-            nn.AvgPool2d(stage.stride),
+            nn.AvgPool2d(stage.stride) if stage.stride > 1 else nn.Identity(),
             nn.Conv2d(before, stage.channels, 1, bias=False),
             nn.BatchNorm2d(stage.channels),
         )
@@ -56,6 +58,9 @@ class ResidualBlock(nn.Module):
 
 class AttentionPooling(nn.Module):
     """CLIP's pooling without position embedding: the mean of the map asks, every cell answers.
+
+    There is a single query, so no cell is projected: the query passes the keys' matrix instead, and
+    the cells' weighted mean that of the values.
 
     Source:
         CLIP (arXiv 2103.00020), section 2.4.
@@ -72,13 +77,21 @@ class AttentionPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return one vector per map."""
         cells = features.flatten(2).transpose(1, 2)
-        heads = (self.num_heads, -1)
-        query = self.query(cells.mean(dim=1, keepdim=True)).unflatten(-1, heads).transpose(1, 2)
-        key = self.key(cells).unflatten(-1, heads).transpose(1, 2)
-        value = self.value(cells).unflatten(-1, heads).transpose(1, 2)
-        pooled = functional.scaled_dot_product_attention(query, key, value)
-        vector: Tensor = self.output(pooled.flatten(1))
+        query = self._by_head(self.query(cells.mean(dim=1)))
+        key_matrix, key_bias = self._by_head(self.key.weight.T), self._by_head(self.key.bias)
+        cell_query = torch.einsum("bhd,chd->bhc", query, key_matrix)
+        scores = cell_query @ cells.transpose(1, 2)
+        # The same for all cells, so no weight depends on it; but every parameter needs a gradient.
+        scores = scores + (query * key_bias).sum(dim=-1, keepdim=True)
+        attention = (scores / math.sqrt(query.shape[-1])).softmax(dim=-1)
+        value_matrix = self._by_head(self.value.weight.T)
+        pooled = torch.einsum("bhc,chd->bhd", attention @ cells, value_matrix)
+        vector: Tensor = self.output(pooled.flatten(1) + self.value.bias)
         return vector
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        by_head: Tensor = rows.unflatten(-1, (self.num_heads, -1))
+        return by_head
 
 
 class SmallTower(nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from tris.batch import InputSpec
 from tris.encoders.clip import ClipConfig, ClipEncoder
-from tris.encoders.small_tower import SmallTower
+from tris.encoders.small_tower import AttentionPooling, SmallTower
 from tris.errors import InputError
 
 SMALL = ClipConfig("tris-small", pretrained="", input_spec=InputSpec(image_size=(96, 96)))
@@ -27,6 +27,30 @@ def test_a_cell_of_the_small_tower_stands_over_the_pixels_that_it_sees():
     seen = images.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
     assert len(seen) == 68
     assert (int(seen[0]) + int(seen[-1])) / 2 == (6 + 0.5) * 8 - 0.5
+
+
+def test_pooling_is_attention_of_the_mean_over_all_cells():
+    torch.manual_seed(0)
+    pooling = AttentionPooling(24, 10, num_heads=3).double()
+    features = torch.randn(5, 24, 4, 6, dtype=torch.float64)
+    cells = features.flatten(2).transpose(1, 2)
+    attention = torch.nn.MultiheadAttention(24, 3, batch_first=True).double()
+    parts = (pooling.query, pooling.key, pooling.value)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        attention.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        attention.out_proj.weight.copy_(torch.eye(24))
+        attention.out_proj.bias.zero_()
+        attended, _ = attention(cells.mean(dim=1, keepdim=True), cells, cells)
+        torch.testing.assert_close(pooling(features), pooling.output(attended[:, 0]))
+
+
+def test_every_weight_of_the_pooling_has_a_gradient_in_either_precision():
+    for precision in (torch.float32, torch.bfloat16):
+        pooling = AttentionPooling(24, 10, num_heads=3)
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            pooling(torch.randn(2, 24, 4, 4)).sum().backward()
+        assert all(parameter.grad is not None for parameter in pooling.parameters())
 
 
 def test_word_features_do_not_depend_on_padding_and_sentences_not_on_the_cut():

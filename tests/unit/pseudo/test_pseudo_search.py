@@ -164,6 +164,7 @@ def test_single_sentences_are_asked_as_at_test(photographs, monkeypatch):
         return SegmenterOutput(torch.ones(len(batch.token_ids), 64, 64), None, {})
 
     network.input_spec, network.assets = SPEC, TOKENIZER
+    network.to = lambda memory_format: network
     fake = SimpleNamespace(from_pretrained=lambda folder: network)
     monkeypatch.setattr(label_cases, "Segmenter", fake)
     cases = list(sentence_cases(stage, "segmenter", index, 80))
