@@ -138,10 +138,22 @@ def check_known(
 
 
 def digest_of(experiment: ExperimentConfig[Any]) -> str:
-    """Return the SHA-256 of all settings of an experiment but its seed and its dashboards."""
+    """Return the SHA-256 of all settings of an experiment but its seed and its dashboards.
+
+    Those that are None do not count, which is how settings that came later say that they are off.
+    """
     settings = to_json(experiment)
     del settings["seed"], settings["tracking"]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_given(settings), sort_keys=True).encode()).hexdigest()
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not None."""
+    return {
+        name: _given(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None
+    }
 
 
 def experiment_of(

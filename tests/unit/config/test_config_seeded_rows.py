@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, beyond, generalized, label_recipes, segmenter_ablation
+from benchmarks import (
+    ablation,
+    beyond,
+    generalized,
+    label_recipes,
+    seeded_rows,
+    segmenter_ablation,
+)
 from benchmarks.seeded_rows import (
     digest_of,
     fill_rows,
@@ -94,6 +101,17 @@ def test_seeds_and_dashboards_are_no_part_of_a_recipe():
     assert digest_of(dataclasses.replace(DEBUG, seed=5, tracking=tracking)) == digest_of(DEBUG)
 
 
+def test_a_setting_that_came_later_and_is_off_changes_no_recipe(monkeypatch):
+    before = digest_of(DEBUG)
+    settings = seeded_rows.to_json(DEBUG)
+    later = settings["response"]["training"] | {"later": None}
+    response = settings["response"] | {"training": later}
+    monkeypatch.setattr(seeded_rows, "to_json", lambda _: settings | {"response": response})
+    assert digest_of(DEBUG) == before
+    later["later"] = 1
+    assert digest_of(DEBUG) != before
+
+
 EXPERIMENTS = {
     "beyond": (beyond.row_experiment, ("competition", "all, two rounds")),
     "ablation": (
@@ -119,6 +137,13 @@ EXPERIMENTS = {
 def test_rows_of_every_table_have_recipes_of_their_own(benchmark):
     experiment_of_row, names = EXPERIMENTS[benchmark]
     assert len({digest_of(experiment_of_row(name)) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("path", [beyond.RESULTS, beyond.TEST_RESULTS], ids=lambda path: path.stem)
+def test_figures_of_the_harder_scenes_are_of_the_present_recipes(path):
+    for name, runs in json.loads(path.read_text()).items():
+        kept = {run["config"] for run in runs.values() if "config" in run}
+        assert kept <= {digest_of(beyond.row_experiment(name))}, name
 
 
 def test_a_row_that_asks_the_network_of_another_has_its_recipe():
