@@ -74,7 +74,6 @@ class TrainingBatches:
         config: TrainingConfig,
         *,
         earlier: Sequence[TrainingConfig] = (),
-        one_per_referent: bool = False,
         with_no_target: bool = True,
         composer: Composer | None = None,
         groups: GroupSource | None = None,
@@ -87,7 +86,6 @@ class TrainingBatches:
             dataset: What is read.
             config: Updates and schedule.
             earlier: Trainings before this one, on batches made like its own, which come behind.
-            one_per_referent: See `PlanConfig`.
             with_no_target: See `PlanConfig`.
             composer: What makes sentences about several objects and none of single ones.
             groups: What groups of a group-wise network are made of.
@@ -126,7 +124,7 @@ class TrainingBatches:
                 sampling=config.sampling,
                 batch_size=config.global_batch_size // passes,
                 max_expressions_per_image=config.sentences_per_image,
-                one_per_referent=one_per_referent,
+                max_expressions_per_referent=config.sentences_per_referent,
                 flip_probability=config.flip_probability,
                 with_no_target=with_no_target,
             )

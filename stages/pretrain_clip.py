@@ -9,9 +9,10 @@ from stages.loading import TrainingBatches, make_dataset
 from stages.setup import Stage, start_stage
 from tris.config import PretrainConfig, to_json
 from tris.data.index import open_index
+from tris.data.samples import ExpressionDataset
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.encoders.clip import ClipEncoder
-from tris.errors import exits_cleanly
+from tris.errors import InputError, exits_cleanly
 from tris.model_directory import ParameterGroup
 from tris.response.contrastive import contrastive_losses
 from tris.tracking.wandb_run import Tracker
@@ -50,9 +51,7 @@ def train(stage: Stage, config: PretrainConfig) -> None:
     encoder.assets[TOKENIZER_FILE] = asset
 
     dataset = make_dataset(stage, index, spec, tokenizer)
-    batches = TrainingBatches(
-        stage, dataset, config.training, one_per_referent=True, with_no_target=False
-    )
+    batches = make_batches(stage, config, dataset)
     trained = NetworkWithLoss(
         encoder, lambda network, batch: contrastive_losses(network, batch, config.losses)
     )
@@ -86,6 +85,25 @@ def train(stage: Stage, config: PretrainConfig) -> None:
             deliver(run.delivered_network(), stage)
         run.finish()
     stage.say(f"Stage 0 is done: {stage.folders.clip}")
+
+
+def make_batches(
+    stage: Stage, config: PretrainConfig, dataset: ExpressionDataset
+) -> TrainingBatches:
+    """Return images with one sentence of each referent, which is what the losses compare.
+
+    Raises:
+        InputError: If the settings ask for more of them.
+    """
+    training = config.training
+    if training.sentences_per_referent not in (None, 1):
+        raise InputError(
+            f"pretrain.training.sentences_per_referent is {training.sentences_per_referent}, but "
+            "stage 0 compares an image with one sentence of each referent: leave it out."
+        )
+    if training.sampling == "images":
+        training = dataclasses.replace(training, sentences_per_referent=1)
+    return TrainingBatches(stage, dataset, training, with_no_target=False)
 
 
 def fingerprint(stage: Stage) -> dict[str, object]:

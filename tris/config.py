@@ -84,7 +84,7 @@ class PretrainConfig:
         encoder: What is trained; its vocabulary is learned from the sentences.
         vocabulary_size: At most so many word pieces.
         losses: Contrastive terms.
-        training: Updates and schedule.
+        training: Updates and schedule; images come with one sentence of each referent.
         extra_words: Words that join the vocabulary though no sentence of the data set has them.
     """
 

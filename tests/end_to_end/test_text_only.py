@@ -19,6 +19,7 @@ BEYOND = (
     "--response.calibration.negative-weight=0", "--labels.selection.method=margin",
     "--labels.label.competition=image", "--segmenter.training.sampling=images",
     "--segmenter.training.global-batch-size=4", "--segmenter.training.sentences-per-image=0",
+    "--segmenter.training.sentences-per-referent=1",
     "--segmenter.training.flip-probability=0.5", "--segmenter.network.has-place-words",
     "--segmenter.image-losses.referent-weight=1", "--segmenter.image-losses.dice-weight=0.5",
     "--segmenter.rounds=2", "--self-training.steps=6",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -48,7 +48,8 @@ class PlanConfig:
         max_expressions_per_image: With ``images``: most sentences of an image, drawn anew each
             epoch; 0 = all.
         drop_last: Leave out the last batch where it is not full.
-        one_per_referent: With ``images``: one random sentence of each of its referents.
+        max_expressions_per_referent: With ``images``: most sentences of each of its referents,
+            drawn likewise; None = all.
         flip_probability: Of an image to come mirrored, drawn anew each epoch.
         with_no_target: Whether sentences that refer to nothing take part; steps that learn what
             sentences look like leave them out.
@@ -58,7 +59,7 @@ class PlanConfig:
     batch_size: int = 48
     max_expressions_per_image: int = 0
     drop_last: bool = True
-    one_per_referent: bool = False
+    max_expressions_per_referent: int | None = None
     flip_probability: float = 0.0
     with_no_target: bool = True
 
@@ -154,13 +155,13 @@ class BatchPlan:
             end = self._index.num_expressions if is_last else self._index.first_expression(row + 1)
             return [int(rng.integers(first, end))]
         expressions = self._images[unit]
-        if self.config.one_per_referent:
+        per_referent = self.config.max_expressions_per_referent
+        if per_referent is not None:
             groups = groupby(expressions, key=lambda each: self._index.expression_row(each)[0])
-            expressions = [int(rng.choice(list(group))) for _, group in groups]
-        most = self.config.max_expressions_per_image
-        if not most or len(expressions) <= most:
-            return expressions
-        return sorted(rng.choice(expressions, most, replace=False).tolist())
+            drawn = (_draw_some(rng, list(group), per_referent) for _, group in groups)
+            expressions = list(chain.from_iterable(drawn))
+        per_image = self.config.max_expressions_per_image
+        return _draw_some(rng, expressions, per_image) if per_image else expressions
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return draw("order", self.seed, epoch).permutation(self._num_units)
@@ -170,6 +171,12 @@ class BatchPlan:
         if not 0 <= self.config.flip_probability <= 1:
             raise InputError(
                 f"A flip_probability of {self.config.flip_probability} is none; use 0 to 1."
+            )
+        per_referent = self.config.max_expressions_per_referent
+        if per_referent is not None and per_referent < 1:
+            raise InputError(
+                f"At most {per_referent} sentences of a referent leave it without one: allow at "
+                "least 1, or None for all."
             )
         if size < 1 or size % self.num_processes:
             raise InputError(
@@ -211,6 +218,13 @@ def rows_with_target(index: Index) -> list[int]:
     """Return the rows whose sentences refer to something."""
     flags = index.column("is_no_target").to_pylist()
     return [row for row, is_no_target in enumerate(flags) if not is_no_target]
+
+
+def _draw_some(rng: np.random.Generator, expressions: list[int], most: int) -> list[int]:
+    """Return at most so many of the expressions, in their order."""
+    if len(expressions) <= most:
+        return expressions
+    return sorted(rng.choice(expressions, most, replace=False).tolist())
 
 
 def _expressions_of_images(index: Index, rows: Iterable[int]) -> list[list[int]]:

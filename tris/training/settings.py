@@ -18,6 +18,8 @@ class TrainingConfig:
         sampling: An item is a referent with one random sentence (``referents``, as published), or
             an image with several of its sentences (``images``).
         sentences_per_image: At most so many with ``sampling="images"``; 0 = all.
+        sentences_per_referent: Of each referent at most so many with ``sampling="images"``, drawn
+            anew in every pass over the images; None = all.
         flip_probability: Of an image to come mirrored, its sentences with left and right exchanged
             (paper: 0).
         epochs: Passes over the training items; ignored where ``steps`` is given.
@@ -58,6 +60,7 @@ class TrainingConfig:
     global_batch_size: int = 48
     sampling: Literal["referents", "images"] = "referents"
     sentences_per_image: int = 9
+    sentences_per_referent: int | None = None
     flip_probability: float = 0.0
     epochs: float = 15.0
     steps: int | None = None
@@ -85,7 +88,18 @@ class TrainingConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        """Check what the schedule divides by."""
+        """Check what the schedule divides by, and what would otherwise have no effect."""
+        if self.sentences_per_referent is not None:
+            if self.sampling != "images":
+                raise InputError(
+                    "sentences_per_referent is for sampling=images; a referent of "
+                    f"sampling={self.sampling} has one sentence: leave it out."
+                )
+            if self.sentences_per_referent < 1:
+                raise InputError(
+                    f"sentences_per_referent is {self.sentences_per_referent}: give 1 or more, or "
+                    "None for all."
+                )
         if not 0 <= self.decay_from < 1 or not 0 <= self.lowest_rate <= 1:
             raise InputError(
                 f"decay_from is {self.decay_from} and lowest_rate {self.lowest_rate}; use parts of "

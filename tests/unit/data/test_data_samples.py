@@ -18,6 +18,7 @@ from tris.errors import InputError
 
 PAIRS = PlanConfig(batch_size=8)
 IMAGES = PlanConfig(sampling="images", batch_size=4)
+ONE_EACH = replace(IMAGES, max_expressions_per_referent=1)
 
 
 def equal(one, other) -> bool:
@@ -181,7 +182,7 @@ class TestPlan:
         plan = BatchPlan(train_index, PAIRS, seed=0)
         assert plan.items(0, 0) != plan.items(1, 0)
 
-    @pytest.mark.parametrize("config", [PAIRS, IMAGES])
+    @pytest.mark.parametrize("config", [PAIRS, IMAGES, ONE_EACH])
     @pytest.mark.parametrize("num_processes", [2, 4])
     def test_processes_together_see_the_batch_of_one(self, train_index, config, num_processes):
         whole = BatchPlan(train_index, config, seed=3)
@@ -195,7 +196,7 @@ class TestPlan:
                 assert together == whole.items(epoch, step)
                 assert all(part.items(epoch, step) for part in parts)
 
-    @pytest.mark.parametrize("config", [PAIRS, IMAGES])
+    @pytest.mark.parametrize("config", [PAIRS, IMAGES, ONE_EACH])
     def test_an_epoch_goes_on_where_it_stopped(self, train_index, config):
         unbroken = BatchPlan(train_index, config, seed=0)
         unbroken.start_at(2)
@@ -218,6 +219,33 @@ class TestPlan:
             assert max(images.count(image) for image in images) <= 4
             assert len({*images}) == 4
             assert len({*batch}) == len(batch)
+
+    def test_a_referent_brings_no_more_than_allowed_and_takes_turns(self, train_index):
+        plan = BatchPlan(train_index, ONE_EACH, seed=0)
+        chosen = set()
+        for epoch in range(12):
+            plan.start_at(epoch)
+            for batch in plan:
+                rows = [train_index.expression_row(item.expression)[0] for item in batch]
+                images = {train_index[row].image_id for row in rows}
+                everything = [
+                    r for r in range(len(train_index)) if train_index[r].image_id in images
+                ]
+                assert sorted(rows) == everything
+            chosen |= {item.expression for batch in plan for item in batch}
+        assert len(chosen) > 0.95 * train_index.num_expressions
+
+    def test_both_limits_hold_together(self, train_index):
+        config = replace(IMAGES, max_expressions_per_referent=2, max_expressions_per_image=3)
+        for batch in BatchPlan(train_index, config, seed=0):
+            rows = [train_index.expression_row(item.expression)[0] for item in batch]
+            images = [train_index[row].image_id for row in rows]
+            assert max(rows.count(row) for row in rows) <= 2
+            assert max(images.count(image) for image in images) <= 3
+
+    def test_no_sentence_of_a_referent_is_no_batch(self, train_index):
+        with pytest.raises(InputError, match="At most 0 sentences of a referent"):
+            BatchPlan(train_index, replace(IMAGES, max_expressions_per_referent=0), seed=0)
 
     def test_a_batch_that_cannot_be_split_is_refused(self, train_index):
         with pytest.raises(InputError, match="8 referents cannot be split evenly over 3"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from configs import debug
+from stages import pretrain_clip
 from stages.evaluate_generalized import generalized_splits
 from stages.gallery import Gallery
 from stages.loading import TrainingBatches, evaluation_loader, make_dataset
@@ -17,6 +18,7 @@ from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
 from tris.metrics.evaluator import Prediction
+from tris.training.settings import TrainingConfig
 
 NUM_TRAIN, NUM_VAL = 7, 5
 
@@ -137,6 +139,39 @@ def training_batches(prepared, dataset, *, rank=0, count=1, earlier=(), **settin
     earlier = [dataclasses.replace(config, **each) for each in earlier]
     stage = make_stage(prepared, rank=rank, count=count)
     return TrainingBatches(stage, dataset, config, earlier=earlier)
+
+
+def rows_of(batches, dataset):
+    items = batches.plan.items(0, 0)
+    return [dataset.index.expression_row(item.expression)[0] for item in items]
+
+
+def test_images_come_with_as_many_sentences_of_a_referent_as_a_training_says(prepared, dataset):
+    most = {"sampling": "images", "sentences_per_image": 0, "sentences_per_referent": 1}
+    rows = rows_of(training_batches(prepared, dataset, **most), dataset)
+    assert len(rows) == len(set(rows)) > 4
+    most["sentences_per_referent"] = 2
+    rows = rows_of(training_batches(prepared, dataset, **most), dataset)
+    assert max(map(rows.count, rows)) == 2
+
+
+def test_sentences_of_a_referent_are_not_limited_where_that_has_no_effect_or_no_sense():
+    with pytest.raises(InputError, match="sentences_per_referent is for sampling=images"):
+        TrainingConfig(sentences_per_referent=1)
+    with pytest.raises(InputError, match="give 1 or more, or None for all"):
+        TrainingConfig(sampling="images", sentences_per_referent=0)
+
+
+def test_stage_0_compares_images_with_one_sentence_of_each_referent(prepared, dataset):
+    stage = make_stage(prepared)
+    config = stage.config.pretrain
+    few = dataclasses.replace(config.training, global_batch_size=4)
+    config = dataclasses.replace(config, training=few)
+    rows = rows_of(pretrain_clip.make_batches(stage, config, dataset), dataset)
+    assert len(rows) == len(set(rows)) > config.training.global_batch_size
+    two = dataclasses.replace(config.training, sentences_per_referent=2)
+    with pytest.raises(InputError, match="one sentence of each referent: leave it out"):
+        pretrain_clip.make_batches(stage, dataclasses.replace(config, training=two), dataset)
 
 
 def take(batches, start, count):
