@@ -14,11 +14,11 @@ from tris.data.groups import cut_evenly
 from tris.data.tokens import Tokenizer, build_tokenizer, normalize, text_id
 from tris.data.transforms import fit_size, resize_photograph, to_input, to_original
 from tris.errors import InputError
+from tris.layers.resize import resize
 from tris.model_directory import FASTEST_LAYOUT, PretrainedModel
 from tris.pseudo.label import LabelConfig, make_label
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
-from tris.segmenters.pyramid_decoder import resize
 
 MaskNetwork = Segmenter | ResponseNet
 

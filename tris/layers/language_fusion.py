@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tris.layers.selection import select_rows
+
 
 class LanguageFusion(nn.Module):
     """Pixels gather words, and keep of themselves what the words agree with.
@@ -54,7 +56,7 @@ class LanguageFusion(nn.Module):
         visual = self.activation(self.visual(visual_features))
         queries = self.query_norm(self.query(visual_features))
         if map_index is not None:
-            visual, queries = visual[map_index], queries[map_index]
+            visual, queries = select_rows(visual, map_index), select_rows(queries, map_index)
         scores = queries.flatten(2).transpose(1, 2) @ self.key(word_features).transpose(1, 2)
         scores = (scores * self.scale).masked_fill(~token_mask[:, None], float("-inf"))
         words = (scores.softmax(dim=2) @ self.value(word_features)).transpose(1, 2)

@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tris.layers.selection import select_rows
+
 
 class PixelWordAttention(nn.Module):
     """Let every pixel of an image gather the words of an expression that concern it.
@@ -58,12 +60,13 @@ class PixelWordAttention(nn.Module):
         """
         height, width = visual_features.shape[-2:]
         queries = self.query_norm(self.query(visual_features)).flatten(2).transpose(1, 2)
-        scores = queries[image_index] @ self.key(word_features).transpose(1, 2) * self.scale
+        keys = self.key(word_features).transpose(1, 2)
+        scores = select_rows(queries, image_index) @ keys * self.scale
         if self.mask_padding:
             scores = scores.masked_fill(~token_mask[:, None], float("-inf"))
         gated_words = self.gate(self.value(word_features))
         gathered = (scores.softmax(dim=2) @ gated_words).transpose(1, 2)
         gate = self.gate_norm(gathered.unflatten(2, (height, width)))
         visual = self.visual(visual_features).relu()
-        attended: Tensor = self.output(visual[image_index] * gate)
+        attended: Tensor = self.output(select_rows(visual, image_index) * gate)
         return attended.relu()

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from tris.batch import Batch, InputSpec
 from tris.encoders.clip import ClipConfig, ClipEncoder
+from tris.layers.resize import resize
+from tris.layers.selection import select_rows
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ class Calibrator(nn.Module):
         """
         size = self.encoder.input_spec.image_size
         images = self._renormalise(_resize(batch.images, size), input_spec)
-        return self.encoder.embed_images(
-            images[batch.image_index] * _resize(maps.unsqueeze(1), size)
-        )
+        kept = select_rows(images, batch.image_index) * _resize(maps.unsqueeze(1), size)
+        return self.encoder.embed_images(kept)
 
     def _embed_texts(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts embed"]:
         with torch.no_grad():
@@ -147,9 +148,8 @@ def negative_loss(
 
 def upsample(maps: Float[Tensor, "expr h w"], size: Sequence[int]) -> Float[Tensor, "expr _ _"]:
     """Bring maps to the network's input size, as released: before any activation."""
-    return functional.interpolate(
-        maps.unsqueeze(1), size=tuple(size), mode="bilinear", align_corners=False
-    ).squeeze(1)
+    height, width = size
+    return resize(maps.unsqueeze(1), (height, width)).squeeze(1)
 
 
 def _resize(images: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c h w"]:

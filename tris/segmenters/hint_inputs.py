@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tris.batch import Batch
+from tris.layers.resize import resize
 from tris.response.response_net import ResponseNet
 from tris.segmenters.hints import (
     COORDINATE_CHANNELS,
@@ -15,7 +16,6 @@ from tris.segmenters.hints import (
     response_hints,
 )
 from tris.segmenters.place_words import PlaceWords
-from tris.segmenters.pyramid_decoder import resize
 
 
 class HintInputs(NamedTuple):

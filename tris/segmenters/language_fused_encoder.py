@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tris.encoders.staged import NUM_STAGES, StagedBackbone
 from tris.layers.language_fusion import LanguageFusion, LanguageGate
+from tris.layers.selection import select_rows
 
 
 class LanguageFusedEncoder(nn.Module):
@@ -46,7 +47,7 @@ class LanguageFusedEncoder(nn.Module):
             channels_last = self.norms[level](fused.permute(0, 2, 3, 1))
             pyramid.append(channels_last.permute(0, 3, 1, 2))
             if level + 1 < NUM_STAGES:
-                features = features if map_index is None else features[map_index]
+                features = features if map_index is None else select_rows(features, map_index)
                 map_index = None
                 gated = features + self.gates[level](fused)
                 features = self.backbone.stage(level + 1, gated)

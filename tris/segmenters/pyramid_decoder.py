@@ -2,12 +2,12 @@
 
 from typing import cast
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tris.layers.conv_block import ConvBlock
+from tris.layers.resize import resize
+from tris.layers.selection import select_rows
 
 NUM_LEVELS = 4
 
@@ -71,7 +71,7 @@ class PyramidDecoder(nn.Module):
             serve deep supervision alone.
         """
         laterals = cast(list[ConvBlock], list(self.laterals))
-        convolved = [laterals[0].convolution(finest)[image_index]]
+        convolved = [select_rows(laterals[0].convolution(finest), image_index)]
         convolved += [
             lateral.convolution(features)
             for lateral, features in zip(laterals[1:], fused, strict=True)
@@ -95,13 +95,6 @@ class PyramidDecoder(nn.Module):
         resized = resize(hints, features.shape[-2:])
         projected: Tensor = self.hint_convolutions[level](resized)
         return features + projected
-
-
-def resize(
-    features: Float[Tensor, "batch channels _ _"], size: torch.Size | tuple[int, int]
-) -> Float[Tensor, "batch channels _ _"]:
-    """Resize bilinearly; corners of pixels, not their centres, are aligned with the border."""
-    return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _conv_blocks(before: tuple[int, ...], after: tuple[int, ...]) -> nn.ModuleList:

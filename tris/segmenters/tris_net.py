@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.layers.pixel_word_attention import PixelWordAttention
+from tris.layers.resize import resize
+from tris.layers.selection import select_rows
 from tris.model_directory import ParameterGroup
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.losses import binary_cross_entropy, required_targets
 from tris.segmenters.place_words import build_place_words
-from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
+from tris.segmenters.pyramid_decoder import PyramidDecoder
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.stage_one import load_clip_source
 
@@ -119,7 +121,7 @@ class TrisNet(Segmenter):
         if self.place_words is not None:
             words = self.place_words.add_to(words, batch.token_ids)
         fused = [
-            features[batch.image_index]
+            select_rows(features, batch.image_index)
             + fusion(features, words, batch.token_mask, image_index=batch.image_index)
             for fusion, features in zip(self.fusions, coarser, strict=True)
         ]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tris.segmenters.pyramid_decoder import PyramidDecoder, resize
+from tris.segmenters.pyramid_decoder import PyramidDecoder
 
 CHANNELS = (4, 6, 8, 10)
 INSIDE = (8, 12, 16, 20)
@@ -56,8 +56,3 @@ def test_hints_reach_the_prediction():
     first = decoder(*pyramid, image_index=IMAGE_INDEX, hints=torch.zeros(3, 2, 16, 16))[0]
     second = decoder(*pyramid, image_index=IMAGE_INDEX, hints=torch.ones(3, 2, 16, 16))[0]
     assert not torch.allclose(first, second)
-
-
-def test_resizing_to_half_averages_pairs():
-    row = torch.tensor([[[[1.0, 3.0, 5.0, 9.0]] * 2]])
-    assert resize(row, (1, 2)).tolist() == [[[[2.0, 7.0]]]]

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tris.layers.selection import select_rows
+
 Pooling = Literal["learned", "sum"]
 
 _PADDING_SCORE = -1e4
@@ -225,4 +227,4 @@ def _mix(maps: Sequence[Tensor], weights: Float[Tensor, "maps"]) -> Tensor:
 
 
 def _gather(rows: Tensor, image_index: Tensor | None) -> Tensor:
-    return rows if image_index is None else rows[image_index]
+    return rows if image_index is None else select_rows(rows, image_index)

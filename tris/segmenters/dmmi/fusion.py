@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tris.layers.selection import select_rows
 from tris.segmenters.dmmi.attention import BidirectionalAttention, Pooling
 
 
@@ -79,7 +80,8 @@ class StageFusion(nn.Module):
         )
         visual = functional.gelu(self.visual(features))
         if image_index is not None:
-            features, visual = features[image_index], visual[image_index]
+            features = select_rows(features, image_index)
+            visual = select_rows(visual, image_index)
         residual = functional.gelu(self.output(visual * said_to_image))
         if self.word_update is not None:
             words = words + functional.gelu(self.word_update(said_to_words))

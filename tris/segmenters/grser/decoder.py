@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tris.segmenters.pyramid_decoder import resize
+from tris.layers.resize import resize
 
 _CHANNELS_PER_GROUP = 16
 

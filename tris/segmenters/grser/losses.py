@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tris.batch import IGNORE_INDEX
-from tris.segmenters.pyramid_decoder import resize
+from tris.layers.resize import resize
 
 
 def triplet_margin_loss(

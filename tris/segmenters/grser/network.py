@@ -10,6 +10,7 @@ from torch import Tensor
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.data.tokens import build_tokenizer
 from tris.distributed import relative_share
+from tris.layers.resize import resize
 from tris.model_directory import ParameterGroup
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.grser.anti_expression import negate, prefix_tokens
@@ -26,7 +27,6 @@ from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.language_fused_encoder import LanguageFusedEncoder
 from tris.segmenters.losses import required_targets
 from tris.segmenters.place_words import build_place_words
-from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
 

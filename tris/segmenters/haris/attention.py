@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tris.layers.selection import select_rows
+
 
 class FeedbackAttention(nn.Module):
     """Pixels gather words, words gather pixels; what comes of it makes the pixels look again.
@@ -166,5 +168,6 @@ class HierarchicalFusion(nn.Module):
         image_index: Int[Tensor, "expr"],
     ) -> Float[Tensor, "expr dim h w"]:
         """Return the visual input of the next block."""
-        convolved = self.aware_convolution(aware) + self.level_convolution(level)[image_index]
+        per_image = self.level_convolution(level)
+        convolved = self.aware_convolution(aware) + select_rows(per_image, image_index)
         return torch.relu(self.norm(convolved))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tris.encoders.clip import ClipEncoder
 from tris.errors import InputError
-from tris.segmenters.pyramid_decoder import resize
+from tris.layers.resize import resize
 
 LARGEST_STRIDE = 32
 _TEXT_PARTS = ("transformer", "token_embedding", "ln_final")

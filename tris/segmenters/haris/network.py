@@ -14,6 +14,8 @@ from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.encoders.clip import ClipEncoder
 from tris.encoders.feature_cache import FeatureCache, as_stored
 from tris.encoders.sam import SamEncoder
+from tris.layers.resize import resize
+from tris.layers.selection import select_rows
 from tris.left_out import digest_of_state
 from tris.model_directory import ParameterGroup
 from tris.segmenters.contract import Segmenter
@@ -29,7 +31,6 @@ from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.hints import COORDINATE_CHANNELS, coordinate_planes
 from tris.segmenters.losses import dice_loss, focal_loss, required_targets
 from tris.segmenters.place_words import build_place_words
-from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.stage_one import load_clip_source
 
@@ -97,7 +98,7 @@ class HarisNet(Segmenter):
             words, sentence = self.text_encoder(batch.token_ids)
         if self.place_words is not None:
             words = self.place_words.add_to(words, batch.token_ids)
-        visual, size = levels[0][batch.image_index], levels[0].shape[-2:]
+        visual, size = select_rows(levels[0], batch.image_index), levels[0].shape[-2:]
         hints = self._hint_inputs.make(batch, size=size)
         if self.hint is not None:
             visual = visual + self.hint(hints)

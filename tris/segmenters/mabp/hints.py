@@ -4,10 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tris.batch import Batch
+from tris.layers.resize import resize
 from tris.response.response_net import ResponseNet
 from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.place_words import PlaceWords
-from tris.segmenters.pyramid_decoder import resize
 
 
 class Hints(nn.Module):

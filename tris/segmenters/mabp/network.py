@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tris.batch import Batch, InputSpec, SegmenterOutput
 from tris.errors import InputError
+from tris.layers.resize import resize
 from tris.model_directory import ParameterGroup
 from tris.segmenters.contract import Segmenter
 from tris.segmenters.language_fused_encoder import LanguageFusedEncoder
@@ -24,7 +25,6 @@ from tris.segmenters.mabp.losses import (
 from tris.segmenters.mabp.parameters import parameter_groups
 from tris.segmenters.mabp.pixel_decoder import PixelDecoder
 from tris.segmenters.place_words import build_place_words
-from tris.segmenters.pyramid_decoder import resize
 from tris.segmenters.response_input import build_response_input
 from tris.segmenters.staged_start import build_staged_encoder
 
