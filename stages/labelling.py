@@ -128,8 +128,9 @@ def label_share(stage: Stage, labelling: Labelling) -> None:
         num_processes=stage.accelerator.num_processes,
     )
     with writer, LabelPool(labelling.label, count_workers(stage)) as pool, one_thread(stage):
-        todo = batches_to_do(stage, labelling, writer.done)
-        missing = {key for numbers in todo for key in batch_keys(labelling.index, numbers)}
+        keys = keys_by_expression(labelling.index)
+        todo = batches_to_do(stage, labelling, keys, writer.done)
+        missing = {key for numbers in todo for key in batch_keys(keys, numbers)}
         bar = tqdm(
             total=len(missing - writer.done), disable=not stage.is_main, desc="labels",
             unit="referent", dynamic_ncols=True, mininterval=1.0,
@@ -178,7 +179,9 @@ def to_task(image: ImageMaps, contests: Sequence[Contest], index: Index) -> Imag
     return ImageTask(image.chosen, maps, np.array(photograph, np.uint8), tuple(contests))
 
 
-def batches_to_do(stage: Stage, labelling: Labelling, done: set[RecordKey]) -> list[list[int]]:
+def batches_to_do(
+    stage: Stage, labelling: Labelling, keys: Sequence[RecordKey | None], done: set[RecordKey]
+) -> list[list[int]]:
     """Return this process's batches in which a label is missing, as running numbers.
 
     A batch is asked whole even if some of its labels are done: what it is asked with may touch
@@ -187,13 +190,23 @@ def batches_to_do(stage: Stage, labelling: Labelling, done: set[RecordKey]) -> l
     everyone = evaluation_batches(labelling.index, images_per_batch=IMAGES_PER_BATCH)
     accelerator = stage.accelerator
     mine = everyone[accelerator.process_index :: accelerator.num_processes]
-    return [numbers for numbers in mine if batch_keys(labelling.index, numbers) - done]
+    return [numbers for numbers in mine if batch_keys(keys, numbers) - done]
 
 
-def batch_keys(index: Index, numbers: Sequence[int]) -> set[RecordKey]:
-    """Return the referents, of those that expressions speak of, that are to be labelled."""
-    rows = sorted({index.expression_row(number)[0] for number in numbers})
-    return keys_of(index, (index[row] for row in rows))
+def keys_by_expression(index: Index) -> list[RecordKey | None]:
+    """Return the key of every expression's referent; None where it has no target."""
+    columns = ("referent_id", "is_no_target", "expression_ids")
+    ids, flags, expressions = (index.column(name).to_pylist() for name in columns)
+    keys: list[RecordKey | None] = []
+    for referent_id, is_no_target, own in zip(ids, flags, expressions, strict=True):
+        key = None if is_no_target else (index.manifest.dataset, referent_id)
+        keys += [key] * len(own)
+    return keys
+
+
+def batch_keys(keys: Sequence[RecordKey | None], numbers: Iterable[int]) -> set[RecordKey]:
+    """Return what is to be labelled of the referents of these expressions."""
+    return {key for number in numbers if (key := keys[number]) is not None}
 
 
 def keys_of(index: Index, referents: Iterable[Referent]) -> set[RecordKey]:

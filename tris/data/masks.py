@@ -5,6 +5,7 @@ that comes from outside passes `check_rle` or `polygons_to_rle` first.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -62,17 +63,17 @@ def check_rle(rle: object) -> Rle:
     ):
         raise InputError(f"The size of an RLE must be [height, width], not {shorten(size)}.")
     height, width = int(size[0]), int(size[1])
-    runs = _runs(rle["counts"])
-    if (runs < 0).any() or int(runs.sum()) != height * width:
+    shortest, filled = _measure_runs(rle["counts"])
+    if shortest < 0 or filled != height * width:
         raise InputError(
             f"The runs of an RLE of {height} x {width} must fill its {height * width} pixels; "
-            f"these fill {int(runs.sum())}: {shorten(rle['counts'])}."
+            f"these fill {filled}: {shorten(rle['counts'])}."
         )
     if isinstance(rle["counts"], str):
         return {"size": [height, width], "counts": rle["counts"]}
     if isinstance(rle["counts"], bytes):
         return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-    plain = {"size": [height, width], "counts": runs.tolist()}
+    plain = {"size": [height, width], "counts": list(map(int, rle["counts"]))}
     return _as_text(coco.frPyObjects(plain, height, width))
 
 
@@ -175,16 +176,23 @@ def _as_text(rle: dict[str, Any]) -> Rle:
     return {"size": [int(height), int(width)], "counts": rle["counts"].decode("ascii")}
 
 
-def _runs(counts: object) -> np.ndarray:
+def _measure_runs(counts: object) -> tuple[int, int]:
+    """Return the shortest run (0 where there is none) and the sum of all, pixels."""
     if isinstance(counts, str) and counts.isascii():
-        return _runs_of_text(counts.encode("ascii"))
+        return _measure_text(counts.encode("ascii"))
     if isinstance(counts, bytes) and counts.isascii():
-        return _runs_of_text(counts)
+        return _measure_text(counts)
     if isinstance(counts, list) and all(
         isinstance(run, int | np.integer) and 0 <= run <= MAX_PIXELS for run in counts
     ):
-        return np.asarray(counts, np.int64)
+        return int(min(counts, default=0)), int(sum(counts))
     raise InputError(f"The counts of an RLE must be COCO's text or runs, not {shorten(counts)}.")
+
+
+@lru_cache(maxsize=256)  # A mask that is drawn, measured and written is checked each time.
+def _measure_text(text: bytes) -> tuple[int, int]:
+    runs = _runs_of_text(text)
+    return int(runs.min()), int(runs.sum())
 
 
 def _runs_of_text(text: bytes) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -92,7 +92,7 @@ class BatchPlan:
         self._epoch, self._start_step = 0, 0
         self._rows = list(range(len(index)) if config.with_no_target else rows_with_target(index))
         has_images = config.sampling == "images"
-        self._images = _expressions_of_images(index, self._rows) if has_images else []
+        self._images = _referents_of_images(index, self._rows) if has_images else []
         self._image_ids: list[int] = index.column("image_id").to_pylist()
         self._num_units = len(self._images if has_images else self._rows)
         self._check()
@@ -138,7 +138,7 @@ class BatchPlan:
         if not self.config.flip_probability:
             return False
         if self.config.sampling == "images":
-            row = self._index.expression_row(self._images[unit][0])[0]
+            row = self._index.expression_row(self._images[unit][0][0])[0]
         else:
             row = self._rows[unit]
         image_id = self._image_ids[row] % 2**63
@@ -146,7 +146,7 @@ class BatchPlan:
             draw("flip", self.seed, epoch, image_id).random() < self.config.flip_probability
         )
 
-    def _expressions(self, unit: int, epoch: int) -> list[int]:
+    def _expressions(self, unit: int, epoch: int) -> Sequence[int]:
         rng = draw("sentence", self.seed, epoch, unit)
         if self.config.sampling == "referents":
             row = self._rows[unit]
@@ -154,12 +154,11 @@ class BatchPlan:
             is_last = row + 1 == len(self._index)
             end = self._index.num_expressions if is_last else self._index.first_expression(row + 1)
             return [int(rng.integers(first, end))]
-        expressions = self._images[unit]
+        referents: Sequence[Sequence[int]] = self._images[unit]
         per_referent = self.config.max_expressions_per_referent
         if per_referent is not None:
-            groups = groupby(expressions, key=lambda each: self._index.expression_row(each)[0])
-            drawn = (_draw_some(rng, list(group), per_referent) for _, group in groups)
-            expressions = list(chain.from_iterable(drawn))
+            referents = [_draw_some(rng, each, per_referent) for each in referents]
+        expressions = list(chain.from_iterable(referents))
         per_image = self.config.max_expressions_per_image
         return _draw_some(rng, expressions, per_image) if per_image else expressions
 
@@ -208,10 +207,10 @@ def evaluation_batches(
     An image is in one batch with all its sentences. Every expression of the split is with exactly
     one process, none twice; the processes' lists may differ in length.
     """
-    images = _expressions_of_images(index, range(len(index)))
-    mine: Sequence[list[int]] = images[process_index::num_processes]
-    starts = range(0, len(mine), images_per_batch)
-    return [[e for image in mine[i : i + images_per_batch] for e in image] for i in starts]
+    mine = _referents_of_images(index, range(len(index)))[process_index::num_processes]
+    images = [list(chain.from_iterable(referents)) for referents in mine]
+    starts = range(0, len(images), images_per_batch)
+    return [[e for image in images[i : i + images_per_batch] for e in image] for i in starts]
 
 
 def rows_with_target(index: Index) -> list[int]:
@@ -220,18 +219,21 @@ def rows_with_target(index: Index) -> list[int]:
     return [row for row, is_no_target in enumerate(flags) if not is_no_target]
 
 
-def _draw_some(rng: np.random.Generator, expressions: list[int], most: int) -> list[int]:
+def _draw_some(rng: np.random.Generator, expressions: Sequence[int], most: int) -> Sequence[int]:
     """Return at most so many of the expressions, in their order."""
     if len(expressions) <= most:
         return expressions
     return sorted(rng.choice(expressions, most, replace=False).tolist())
 
 
-def _expressions_of_images(index: Index, rows: Iterable[int]) -> list[list[int]]:
-    """Return the running numbers of each image's expressions, images in order of appearance."""
+def _referents_of_images(index: Index, rows: Iterable[int]) -> list[list[range]]:
+    """Return the running numbers of each referent's expressions, by image.
+
+    Images are in order of appearance, referents in the order of the rows.
+    """
     image_ids = index.column("image_id").to_pylist()
     starts = [*(index.first_expression(row) for row in range(len(index))), index.num_expressions]
-    images: dict[int, list[int]] = {}
+    images: dict[int, list[range]] = {}
     for row in rows:
-        images.setdefault(image_ids[row], []).extend(range(starts[row], starts[row + 1]))
+        images.setdefault(image_ids[row], []).append(range(starts[row], starts[row + 1]))
     return list(images.values())

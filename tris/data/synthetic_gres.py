@@ -12,6 +12,7 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,15 @@ def _write_groups(
     rng: np.random.Generator,
 ) -> None:
     """Choose sentences that fit a few images, and name every object that one of them fits."""
+
+    @cache
+    def count_images(kind: Description) -> int:
+        return sum(any(kind.fits(thing) for thing in scene.objects) for scene in scenes)
+
     chosen: dict[str, Description] = {}
     for _ in range(_ATTEMPTS * config.num_groups):
         kind = _draw_description(rng)
-        images = sum(any(kind.fits(thing) for thing in scene.objects) for scene in scenes)
-        if 2 <= images <= config.most_positives:
+        if 2 <= count_images(kind) <= config.most_positives:
             chosen.setdefault(str(kind), kind)
         if len(chosen) == config.num_groups:
             break

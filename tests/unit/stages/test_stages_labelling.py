@@ -11,7 +11,14 @@ from PIL import Image
 
 from configs import debug
 from stages import labelling
-from stages.labelling import Labelling, check_components, fill_store, label_share
+from stages.labelling import (
+    Labelling,
+    batch_keys,
+    check_components,
+    fill_store,
+    keys_by_expression,
+    label_share,
+)
 from stages.setup import Folders, Stage
 from tris.batch import InputSpec, TokenizerConfig
 from tris.data.index import IndexWriter, Referent, open_index
@@ -62,7 +69,7 @@ def write_index(tmp_path, objects):
             texts = tuple(f"thing {number} number {n}" for n in range(count))
             writer.add("train", Referent(
                 number, 1, "a.png", SIZE, SIZE, tuple(range(first, first + count)), texts, texts,
-                annotation_ids=own,
+                annotation_ids=own, is_no_target=not own,
             ))  # fmt: skip
             first += count
     return open_index(tmp_path / "index", "train")
@@ -71,6 +78,12 @@ def write_index(tmp_path, objects):
 @pytest.fixture
 def index(tmp_path):
     return write_index(tmp_path, [(0,), (1,), (2,)])
+
+
+def test_sentences_about_nothing_have_no_label(tmp_path):
+    keys = keys_by_expression(write_index(tmp_path, [(0,), (), (1,)]))
+    assert keys == [("toy", 0), ("toy", 0), None, ("toy", 2)]
+    assert batch_keys(keys, [0, 1, 2]) == {("toy", 0)}
 
 
 @pytest.fixture
