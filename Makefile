@@ -14,6 +14,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT  ?= 20000
 export PYTHONPATH := $(CURDIR)
 
+# pip would compile 18,000 modules on one core, a minute's work; Python compiles the few thousand
+# that are used when it first reads them, if it may keep what it compiles.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN      := .venv/bin
 SETTINGS := --config configs/$(CONFIG).py --segmenter configs/segmenter/$(SEGMENTER)_$(CONFIG).py \
             --run $(RUN) $(if $(DATA),--data $(DATA)) \
@@ -50,7 +54,7 @@ report: .venv/installed  ## RUN/report/index.html: curves, table, gallery
 	@$(BIN)/tris report $(RUN) --out $(RUN)/report
 
 demo: .venv/installed  ## try a trained segmenter in the browser
-	@$(BIN)/pip install --quiet --editable '.[demo]'
+	@$(BIN)/pip install --quiet --no-compile --editable '.[demo]'
 	@$(BIN)/tris demo --model $(RUN)/segmenter/model
 
 test: .venv/installed  ## the whole test suite, slow tests included
@@ -90,5 +94,5 @@ help:  ## this text
 .venv/installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	@touch $@
