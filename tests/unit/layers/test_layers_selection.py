@@ -4,8 +4,6 @@ import torch
 from tris.layers.selection import select_rows
 
 INDEX = torch.tensor([2, 0, 0, 2, 2])
-
-
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SIZES = [(3, 4, 5, 6), (3, 1, 5, 6), (3, 4, 1, 1)]
 
