@@ -5,11 +5,13 @@
     python -m benchmarks.beyond --test --runs runs/hard0 runs/hard1 runs/hard2
 
 Each of the runs (`make stage1 CONFIG=synthetic_hard RUN=... ARGS="--seed ..."`) lends its data and
-its stage-0 CLIP. Every row starts from the paper's recipe (configs/synthetic_hard_tris.py) and
-takes the settings of one part from configs/synthetic_hard.py; what comes before that part is the
-first row's own. Trainings are as short as `STEPS` says. Scored on the validation split, labels on
-every fourth referent of the training split. Rows that exist are kept. ``--test`` scores the
-two recipes on the test split instead: once, for a row that exists stays.
+its stage-0 CLIP. Rows of one part start from the paper's recipe (configs/synthetic_hard_tris.py)
+and take that part's settings from configs/synthetic_hard.py, several where they belong together
+(`Row.takes`); what comes before the part is the first row's own. Rows of all parts start from
+configs/synthetic_hard.py. Trainings are as short as `STEPS` says. Scored on the validation split,
+labels on every fourth referent of the training split. Rows that exist are kept. ``--test`` scores
+both recipes, the full one after either round, on the test split instead: once, for a row that
+exists stays.
 """
 
 from dataclasses import dataclass
@@ -125,9 +127,7 @@ TYPES = ("attribute", "position", "relation", "ordinal", "between", "proximity")
 def main() -> None:
     """Train and score what is missing, or print the table; bases come before what they lend to."""
     parser = row_parser(__doc__)
-    parser.add_argument(
-        "--test", action="store_true", help="score the two recipes on the test split"
-    )
+    parser.add_argument("--test", action="store_true", help="score both recipes on the test split")
     arguments = parser.parse_args()
     out, rows, one, columns = RESULTS, tuple(ROWS), measure, COLUMNS
     if arguments.test:

@@ -40,7 +40,7 @@ from benchmarks.label_cases import (
 from tris.data.masks import decode_mask
 from tris.errors import InputError, exits_cleanly
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import with_kernels
+from tris.pseudo.label_presets import with_kernels
 
 Change = Callable[[Settings, Any], Settings]
 
@@ -131,6 +131,23 @@ def count_joined(cases: Sequence[Case], settings: Settings) -> int:
     return sum(len(group) for group in members if len(group) > 1)
 
 
+def choose_fields(
+    maps: str, names: Sequence[str] | None
+) -> dict[str, tuple[Change, Sequence[Any]]]:
+    """Return what is searched of such maps, in the order of the names; all where there are none.
+
+    Raises:
+        InputError: If these maps have no such field.
+    """
+    known = SEARCH[maps]
+    for name in names or ():
+        if name not in known:
+            raise InputError(
+                f"--maps {maps} has no field {name!r} to search; it has {', '.join(known)}."
+            )
+    return {name: known[name] for name in names or known}
+
+
 def search(
     parts: Mapping[str, Sequence[Case]],
     settings: Settings,
@@ -182,6 +199,7 @@ def main() -> None:
         "--competition", choices=["none", "image"], help="at first, if not as the run"
     )
     arguments = parser.parse_args()
+    fields = choose_fields(arguments.maps, arguments.fields)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     stages = [open_run(run) for run in arguments.run]
@@ -203,8 +221,6 @@ def main() -> None:
     competition = arguments.competition or settings.label.competition
     label = replace(settings.label, degenerate="keep", competition=competition)
     settings = replace(settings, label=label)
-    fields = SEARCH[arguments.maps]
-    fields = {name: fields[name] for name in arguments.fields or fields}
     print(f"{len(cases)} images, {sum(len(case.referents) for case in cases)} referents, mean IoU")
     chosen = search(parts, settings, fields)
     print(f"\njoined as the same object: {count_joined(cases, chosen)} referents")

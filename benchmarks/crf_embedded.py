@@ -28,7 +28,8 @@ from tris.data.samples import ExpressionDataset
 from tris.data.synthetic import SyntheticConfig, write_synthetic
 from tris.data.tokens import build_tokenizer
 from tris.encoders.clip import ClipEncoder
-from tris.pseudo.label import EMBEDDED_LABELS, LabelConfig
+from tris.pseudo.label import LabelConfig
+from tris.pseudo.label_presets import EMBEDDED_LABELS
 from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.prms import PrmsConfig
 from tris.pseudo.rivals import separate_contests

@@ -3,11 +3,11 @@
     python -m benchmarks.unsure_pixels --run RUN                     labels of the first round
     python -m benchmarks.unsure_pixels --run RUN --maps segmenter    of the last round
 
-Of pixels: if those whose winner has less than some probability after the common CRF are left out
-(`CompetitionConfig.smallest_confidence`), how many are they, and how many of the wrong ones? Of
-referents: does the score that a label is stored with, or its mean probability, tell the wrong
-labels (IoU below .5) from the right ones? Area under the ROC curve; .5 is chance. Everything before
-labels are cut to one piece. Images with one referent have no competition and are left out.
+Of pixels: if those whose winner has less than some probability after the common CRF were left out
+of training, how many would they be, and how many of the wrong ones? Of referents: does the score
+that a label is stored with, or its mean probability, tell the wrong labels (IoU below .5) from the
+right ones? Area under the ROC curve; .5 is chance. Everything before labels are cut to one piece.
+Images with one referent have no competition and are left out.
 """
 
 import argparse

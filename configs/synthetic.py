@@ -21,7 +21,7 @@ from configs.segmenter import tris_synthetic
 from tris.config import ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_gres import GresConfig
-from tris.pseudo.label import (
+from tris.pseudo.label_presets import (
     EMBEDDED_LABELS,
     EMBEDDED_MERGED_LABELS,
     EMBEDDED_SEGMENTER_LABELS,

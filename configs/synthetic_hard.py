@@ -23,7 +23,7 @@ from configs.segmenter import tris_synthetic_hard
 from tris.config import ExperimentConfig, LabelExperiment
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_hard import HardConfig
-from tris.pseudo.label import EMBEDDED_COMPETING_LABELS
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.segmenters.tris_net import TrisNetConfig
 

@@ -23,7 +23,7 @@ from tris.config import (
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_gres import WORDS, GresConfig
 from tris.encoders.clip import ClipConfig
-from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.response.calibration import CalibrationConfig
 from tris.response.response_net import ResponseNetConfig

@@ -1,4 +1,4 @@
-"""Score every step of a run: baselines, stage-1 maps, PRMS, labels, segmenter, ceiling."""
+"""Score every step of a run: baselines, stage 1, chosen maps, labels, each round, CRF, ceiling."""
 
 import functools
 import json

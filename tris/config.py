@@ -23,7 +23,8 @@ from tris.data.masks import Overlap
 from tris.data.synthetic import SyntheticConfig
 from tris.encoders.clip import ClipConfig
 from tris.errors import InputError
-from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
+from tris.pseudo.label import LabelConfig
+from tris.pseudo.label_presets import SEGMENTER_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.response.calibration import CalibrationConfig
 from tris.response.classification import ClassificationConfig

@@ -6,7 +6,7 @@ their own and become planes over the image; a batch is images with all their sen
 cross-entropy over the image's referents and dice join the loss; images come mirrored, with left and
 right exchanged.
 Command: make stage1 stage2
-Cost: 1.5 M trainable parameters, 96 x 96 pixels, 8 images with about 8 sentences each, 500 steps in
+Cost: 1.5 M trainable parameters, 96 x 96 pixels, 8 images with about 7 sentences each, 500 steps in
 each of two rounds.
 Expected: README.md, row "segmenter".
 """

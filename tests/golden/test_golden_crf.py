@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tris.pseudo.crf import PUBLISHED_CRF, refine_with_crf
-from tris.pseudo.label import PUBLISHED_LABELS, make_label
+from tris.pseudo.label import make_label
+from tris.pseudo.label_presets import PUBLISHED_LABELS
 
 pytestmark = pytest.mark.golden
 BISTABLE = 2

@@ -26,7 +26,8 @@ from tris.data.index import open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import Tokenizer
 from tris.errors import InputError, exits_cleanly
-from tris.pseudo.label import SEGMENTER_LABELS, LabelConfig
+from tris.pseudo.label import LabelConfig
+from tris.pseudo.label_presets import SEGMENTER_LABELS
 from tris.tracking.overlays import REFUSAL
 
 

@@ -19,9 +19,6 @@ class CompetitionConfig:
         background_logit: The background's score, on the scale of the referents': the logit of
             the foreground probability that the CRF's unary makes of a map. 0 = a referent that is
             alone would get the pixels that it gets without competition.
-        smallest_confidence: Pixels whose winner has less probability than this are 255, which no
-            loss looks at; 0 = none. Where nobody competes (an image with one referent), there are
-            no such pixels.
         uses_annotation_ids: Whether equal annotation ids mean the same object, and common ones that
             one sentence's objects are among another's. They are numbers without geometry, of the
             same kind as ``ref_id``, which says that sentences share an object; masks and boxes are
@@ -37,7 +34,6 @@ class CompetitionConfig:
     """
 
     background_logit: float = 0.0
-    smallest_confidence: float = 0.0
     uses_annotation_ids: bool = True
     shared_sentences: float = 0.5
     map_overlap: float = 0.8
@@ -46,32 +42,11 @@ class CompetitionConfig:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if not 0 <= self.smallest_confidence < 1:
-            raise InputError(
-                f"smallest_confidence is a probability below 1, not {self.smallest_confidence}."
-            )
         for name in ("shared_sentences", "map_overlap"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
         if self.judge_tolerance < 0:
             raise InputError(f"judge_tolerance cannot be negative ({self.judge_tolerance}).")
-
-
-EMBEDDED_COMPETITION = CompetitionConfig(
-    background_logit=0.0,
-    crf=CrfConfig(
-        unary="logit",
-        threshold=0.5,
-        steepness=1.0,
-        num_iterations=5,
-        gaussian_sxy=3.0,
-        gaussian_compat=1.0,
-        bilateral_sxy=16.0,
-        bilateral_srgb=26.0,
-        bilateral_compat=14.0,
-    ),
-)
-"""For the embedded data (``benchmarks/competing_labels.py``)."""
 
 
 class Contest(NamedTuple):

@@ -5,17 +5,17 @@ fast and small.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tris.errors import InputError
-from tris.pseudo.contest import EMBEDDED_COMPETITION, CompetitionConfig
-from tris.pseudo.crf import PUBLISHED_CRF, CrfConfig, DenseCrf
+from tris.pseudo.contest import CompetitionConfig
+from tris.pseudo.crf import CrfConfig, DenseCrf
 
 IGNORE = 255
 """`tris.batch.IGNORE_INDEX`, which cannot be imported without torch; a test compares them."""
@@ -83,91 +83,7 @@ class LabelConfig:
         if self.working_size is not None and self.working_size < 1:
             raise InputError(f"working_size is a number of pixels, not {self.working_size}.")
         if self.competition == "image" and self.rule == "confident":
-            raise InputError(
-                "In a competition every pixel has one winner: take the rule binary, and "
-                "competing.smallest_confidence for pixels that no loss is to look at."
-            )
-
-
-PUBLISHED_LABELS = LabelConfig(
-    normalisation="max",
-    refiner="crf",
-    rule="confident",
-    foreground_threshold=0.3,
-    background_threshold=0.1,
-    degenerate="keep",
-    working_size=None,
-    crf=PUBLISHED_CRF,
-)
-"""IRNet's confident labels, as TRIS runs them, at the photograph's size."""
-
-EMBEDDED_LABELS = LabelConfig(
-    normalisation="sigmoid",
-    foreground_threshold=0.5,
-    working_size=None,
-    crf=CrfConfig(
-        unary="logit",
-        steepness=1.0,
-        num_iterations=5,
-        gaussian_sxy=3.0,
-        gaussian_compat=1.0,
-        bilateral_sxy=16.0,
-        bilateral_srgb=20.0,
-        bilateral_compat=14.0,
-    ),
-    competing=EMBEDDED_COMPETITION,
-)
-"""For the embedded data: response logits are probabilities, undecided at 0; plain colours on a
-noisy ground bear a CRF that is stronger and less fine (``benchmarks/crf_embedded.py``)."""
-
-_SEGMENTER_CRF = CrfConfig(unary="logit", threshold=0.5, steepness=1.0)
-SEGMENTER_LABELS = LabelConfig(
-    normalisation="sigmoid",
-    foreground_threshold=0.5,
-    crf=_SEGMENTER_CRF,
-    competition="image",
-    competing=CompetitionConfig(crf=_SEGMENTER_CRF),
-)
-"""For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
-
-EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
-"""For maps that compete, on the embedded data, with the kernels of those that do not."""
-
-
-def with_kernels(config: LabelConfig, **kernels: Any) -> LabelConfig:  # noqa: ANN401 - fields
-    """Return the config with other fields of the CRF, for a lone map and for those that compete.
-
-    Args:
-        config: Whose two CRFs are changed alike.
-        kernels: Fields of `CrfConfig`.
-    """
-    common = replace(config.competing.crf, **kernels)
-    return replace(
-        config,
-        crf=replace(config.crf, **kernels),
-        competing=replace(config.competing, crf=common),
-    )
-
-
-_MERGED_KERNELS = with_kernels(
-    EMBEDDED_COMPETING_LABELS, bilateral_sxy=11.0, bilateral_srgb=30.0, bilateral_compat=20.0
-)
-EMBEDDED_MERGED_LABELS = replace(
-    _MERGED_KERNELS,
-    components="highest",
-    competing=replace(_MERGED_KERNELS.competing, background_logit=-0.5),
-)
-"""For merged maps of stage 1 (``benchmarks/competing_labels.py``)."""
-
-_SEGMENTER_KERNELS = with_kernels(EMBEDDED_COMPETING_LABELS, steepness=1.5, bilateral_sxy=11.0)
-EMBEDDED_SEGMENTER_LABELS = replace(
-    _SEGMENTER_KERNELS,
-    components="highest",
-    competing=replace(_SEGMENTER_KERNELS.competing, map_overlap=1.1),
-)
-"""For a segmenter's maps, which are finer than stage 1's, so that the CRF trusts them more
-(``benchmarks/competing_labels.py --maps segmenter``). Two referents are the same object by their
-ids and sentences alone: where their maps agree, the segmenter has confused them."""
+            raise InputError("In a competition every pixel has one winner: take the rule binary.")
 
 
 class PseudoLabel(NamedTuple):

@@ -14,7 +14,6 @@ from tris.errors import InputError
 from tris.pseudo.contest import Contest
 from tris.pseudo.crf import SMALLEST_PROBABILITY, DenseCrf, foreground_probability
 from tris.pseudo.label import (
-    IGNORE,
     LabelConfig,
     Labeller,
     PseudoLabel,
@@ -155,15 +154,8 @@ def _compete(
     num_labelled: int,
     config: LabelConfig,
 ) -> list[Label]:
-    probabilities = _contest(maps, image, config)
-    winner = probabilities.argmax(axis=0)
-    is_unsure = probabilities.max(axis=0) < config.competing.smallest_confidence
-    labels = []
-    for number in range(1, num_labelled + 1):
-        label = (winner == number).astype(np.uint8)
-        label[is_unsure] = IGNORE
-        labels.append(label)
-    return labels
+    winner = _contest(maps, image, config).argmax(axis=0)
+    return [(winner == number).astype(np.uint8) for number in range(1, num_labelled + 1)]
 
 
 def _contest(
@@ -235,14 +227,10 @@ def _separate(
 
 
 def _in_one_piece(claim: Label, response_logits: Float[np.ndarray, "h w"]) -> Label:
-    """Return the claim without what it has beside its highest component.
-
-    That is background, and 255 where the claim has unsure pixels, which may join the two.
-    """
+    """Return the claim without what it has beside its highest component."""
     own = claim == 1
     is_spare = own & ~keep_highest_component(own, resize_map(response_logits, claim.shape))
-    beside = IGNORE if (claim == IGNORE).any() else 0
-    return np.where(is_spare, np.uint8(beside), claim)
+    return np.where(is_spare, np.uint8(0), claim)
 
 
 def _merge(

@@ -17,7 +17,7 @@ class PlaceWords(nn.Module):
     """Gives a segmenter what its text encoder lost: which side a sentence means.
 
     Contrastive training leaves little of place words in a text encoder's features. Two parts mend
-    that together; either alone does little. `add_to` adds fresh embeddings to the word features,
+    that. `add_to` adds fresh embeddings to the word features,
     and `forward` turns the fresh embeddings into a few linear planes a x + b y + c over the image,
     alone and times maps that the caller has (a response), to join a decoder's inputs.
 

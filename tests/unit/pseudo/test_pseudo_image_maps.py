@@ -11,7 +11,7 @@ from tris.data.index import IndexWriter, Referent, open_index
 from tris.encoders.clip import ClipConfig
 from tris.pseudo.averaging import average_maps
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.merging import margin_weights
 from tris.pseudo.prms import PrmsConfig, map_similarity
 from tris.pseudo.selection import choose_maps

@@ -7,15 +7,17 @@ from configs import synthetic
 from tris.batch import IGNORE_INDEX
 from tris.errors import InputError
 from tris.pseudo.label import (
-    EMBEDDED_LABELS,
-    EMBEDDED_MERGED_LABELS,
-    EMBEDDED_SEGMENTER_LABELS,
     IGNORE,
     LabelConfig,
     find_degeneracy,
     label_referent,
     make_label,
     normalise_map,
+)
+from tris.pseudo.label_presets import (
+    EMBEDDED_LABELS,
+    EMBEDDED_MERGED_LABELS,
+    EMBEDDED_SEGMENTER_LABELS,
 )
 
 PLAIN = LabelConfig(refiner="threshold")

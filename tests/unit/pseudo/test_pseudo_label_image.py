@@ -10,15 +10,9 @@ from tris.data.referent import Referent
 from tris.errors import InputError
 from tris.pseudo.contest import CompetitionConfig, Contest, contests_for
 from tris.pseudo.crf import refine_with_crf
-from tris.pseudo.label import (
-    EMBEDDED_LABELS,
-    LabelConfig,
-    judge_label,
-    label_referent,
-    normalise_map,
-    resize_map,
-)
+from tris.pseudo.label import LabelConfig, judge_label, label_referent, normalise_map, resize_map
 from tris.pseudo.label_image import Competition, label_image
+from tris.pseudo.label_presets import EMBEDDED_LABELS
 from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.rivals import find_kinship, plan_contests
 
@@ -138,13 +132,11 @@ object_sets = st.lists(st.sets(st.integers(1, 5), min_size=1, max_size=3), min_s
 @given(
     object_sets,
     st.integers(0, 2**16),
-    st.sampled_from([0.0, 0.6]),
     st.sampled_from(["all", "highest"]),
 )
-def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, confidence, components):
+def test_labels_of_referents_that_share_nothing_never_overlap(sets, seed, components):
     maps, image = random_image(seed, referents=len(sets))
-    competing = replace(PLAIN.competing, smallest_confidence=confidence)
-    config = replace(PLAIN, competing=competing, components=components)
+    config = replace(PLAIN, components=components)
     kinship, contests = plan(sets)
     labels = label_image(maps, image, contests, config)
     assert sorted(labels) == list(range(len(sets)))
@@ -185,13 +177,6 @@ def test_only_referents_of_the_contests_that_are_asked_for_come_back():
     maps, image = random_image(1)
     contests = (Contest(((2,), (0,)), 1),)
     assert list(label_image(maps, image, contests, COMPETING)) == [2]
-
-
-def test_pixels_of_an_unsure_winner_are_looked_at_by_no_loss():
-    config = replace(PLAIN, competing=replace(PLAIN.competing, smallest_confidence=0.9))
-    labels = label_image(maps_of([9, 1, -9], [-9, 0.9, -9]), GREY[:4, :3], BOTH, config)
-    np.testing.assert_array_equal(labels[0].label, [[1, 255, 0]] * 4)
-    np.testing.assert_array_equal(labels[1].label, [[0, 255, 0]] * 4)
 
 
 def test_in_one_piece_a_referent_gives_back_what_lies_on_its_neighbour():
@@ -239,15 +224,6 @@ def test_what_nobody_can_have_after_two_repeats_is_background():
         np.testing.assert_array_equal(labels[place].label, [np.eye(9)[2 * place]] * 4)
 
 
-def test_what_an_unsure_pixel_may_join_to_the_piece_is_looked_at_by_no_loss():
-    config = replace(PLAIN, components="highest")
-    config = replace(config, competing=replace(config.competing, smallest_confidence=0.9))
-    maps = maps_of([9, 0.5, 6, -9, -9], [-9, -9, -9, -9, 9])
-    labels = label_image(maps, GREY[:4, :5], BOTH, config)
-    np.testing.assert_array_equal(labels[0].label, [[1, 255, 255, 0, 0]] * 4)
-    np.testing.assert_array_equal(labels[1].label, [[0, 255, 0, 0, 1]] * 4)
-
-
 def test_referents_of_the_same_object_share_the_one_piece_that_their_mean_has():
     maps = maps_of([4, -4, 1, -9], [-2, -4, 3, -9], [-9, -9, -9, 4])
     contest = (Contest(((0, 1), (2,)), 2),)
@@ -275,18 +251,12 @@ def test_what_is_barred_on_a_large_photograph_is_barred_where_the_crf_works():
 @given(
     object_sets,
     st.integers(0, 2**16),
-    st.sampled_from([0.0, 0.6]),
     st.sampled_from([None, 12]),
     st.sampled_from(["crf", "threshold"]),
 )
-def test_in_one_piece_every_label_has_one_component_at_most(
-    sets, seed, confidence, working_size, refiner
-):
+def test_in_one_piece_every_label_has_one_component_at_most(sets, seed, working_size, refiner):
     maps, image = random_image(seed, referents=len(sets))
-    config = replace(
-        COMPETING, refiner=refiner, components="highest", working_size=working_size,
-        competing=replace(COMPETING.competing, smallest_confidence=confidence),
-    )  # fmt: skip
+    config = replace(COMPETING, refiner=refiner, components="highest", working_size=working_size)
     _, contests = plan(sets)
     for found in label_image(maps, image, contests, config).values():
         assert ndimage.label(found.label == 1, np.ones((3, 3)))[1] <= 1
@@ -326,7 +296,7 @@ def test_a_map_that_is_not_finite_is_refused():
 
 
 def test_the_confident_rule_is_refused_in_a_competition():
-    with pytest.raises(InputError, match="smallest_confidence"):
+    with pytest.raises(InputError, match="take the rule binary"):
         LabelConfig(rule="confident", competition="image")
 
 

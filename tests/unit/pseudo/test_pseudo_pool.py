@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tris.errors import InputError
-from tris.pseudo.label import EMBEDDED_LABELS, label_referent
+from tris.pseudo.label import label_referent
+from tris.pseudo.label_presets import EMBEDDED_LABELS
 from tris.pseudo.pool import TASKS_IN_FLIGHT, ImageTask, LabelPool
 from tris.pseudo.rivals import separate_contests
 
@@ -99,7 +100,7 @@ def test_a_worker_that_dies_is_reported_in_one_sentence():
 def test_workers_leave_when_the_process_that_started_them_is_killed():
     script = (
         "import json, os, psutil, signal\n"
-        "from tris.pseudo.label import EMBEDDED_LABELS\n"
+        "from tris.pseudo.label_presets import EMBEDDED_LABELS\n"
         "from tris.pseudo.pool import LabelPool\n"
         "with LabelPool(EMBEDDED_LABELS, 2):\n"
         "    children = psutil.Process().children(recursive=True)\n"

@@ -157,7 +157,6 @@ def test_every_referent_is_labelled_once_and_common_classes_are_disjoint_objects
 @pytest.mark.parametrize(
     "changes",
     [
-        {"smallest_confidence": 1.0},
         {"shared_sentences": 0.0},
         {"map_overlap": 0.0},
         {"judge_tolerance": -0.1},

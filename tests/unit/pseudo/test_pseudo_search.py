@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks import competing_labels, label_cases, unsure_pixels
-from benchmarks.competing_labels import COMPONENTS, change_crf, score, search
+from benchmarks.competing_labels import COMPONENTS, change_crf, choose_fields, score, search
 from benchmarks.label_cases import (
     Case,
     Settings,
@@ -30,8 +30,9 @@ from tris.data.index import IndexWriter, Referent, open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.encoders.clip import ClipConfig
+from tris.errors import InputError
 from tris.pseudo.contest import Contest
-from tris.pseudo.label import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.pseudo.rivals import separate_contests
 from tris.pseudo.selection import ImageMaps
@@ -67,6 +68,18 @@ def test_what_is_best_over_all_runs_is_chosen(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| field | value | one | other | all | below .5 | at 0 | ms per image |" in printed
     assert "| reach | 11.0 | 100.0 | 25.0 | 70.0 | 40.0 | 0.0 |" in printed
+
+
+def test_fields_are_searched_in_the_order_that_is_asked_for():
+    assert list(choose_fields("segmenter", ["steepness", "components"])) == [
+        "steepness", "components",
+    ]  # fmt: skip
+    assert "merging" not in choose_fields("segmenter", None)
+
+
+def test_a_field_that_these_maps_do_not_have_is_named_with_those_that_they_have():
+    with pytest.raises(InputError, match=r"segmenter has no field 'merging'.*it has components"):
+        choose_fields("segmenter", ["merging"])
 
 
 def test_the_search_finds_that_a_referent_is_in_one_piece():

@@ -29,12 +29,8 @@ from tris.metrics.evaluator import Prediction, count_predictions, count_shared
 from tris.metrics.refinement import refine_predictions
 from tris.metrics.rows import column
 from tris.metrics.summary import compute_metrics
-from tris.pseudo.label import (
-    EMBEDDED_COMPETING_LABELS,
-    EMBEDDED_LABELS,
-    PseudoLabel,
-    label_referent,
-)
+from tris.pseudo.label import PseudoLabel, label_referent
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
 from tris.pseudo.selection import ChosenMap
 from tris.training.settings import TrainingConfig
 

@@ -25,7 +25,7 @@ from tris.data.index import IndexWriter, Referent, open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.errors import InputError
 from tris.pseudo.averaging import average_maps
-from tris.pseudo.label import EMBEDDED_COMPETING_LABELS
+from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS
 from tris.pseudo.manifest import LabelSettings
 from tris.pseudo.store import open_label_store
 from tris.pseudo.store_writer import finish_label_store

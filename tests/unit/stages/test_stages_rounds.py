@@ -15,7 +15,7 @@ from stages.rounds import adopt_training, find_round, make_fingerprint
 from stages.setup import Folders, Stage
 from tris.config import SelfTrainingConfig
 from tris.errors import InputError
-from tris.pseudo.label import EMBEDDED_LABELS
+from tris.pseudo.label_presets import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.training.checkpoint import CheckpointStore
 from tris.training.fingerprint import check_same
