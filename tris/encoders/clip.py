@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tris.batch import InputSpec
 from tris.encoders import small_tower  # noqa: F401 - registers the tower with timm
+from tris.encoders.weights import LOAD_ERRORS, reason_of
 from tris.errors import InputError
 from tris.model_directory import PretrainedModel, load_state
 
@@ -159,10 +160,10 @@ def _open_clip_weights(config: ClipConfig) -> dict[str, Tensor]:
         )
     try:
         clip = open_clip.create_model(config.architecture, pretrained=config.pretrained)
-    except OSError as error:
+    except LOAD_ERRORS as error:
         raise InputError(
             f"The weights {config.pretrained!r} of {config.architecture} could not be fetched or "
-            f"read ({error}); download them once and name the file in `pretrained`."
+            f"read ({reason_of(error)}); download them once and name the file in `pretrained`."
         ) from error
     state: dict[str, Tensor] = clip.state_dict()
     return state

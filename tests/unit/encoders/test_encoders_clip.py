@@ -105,3 +105,25 @@ def test_a_segmenter_directory_is_refused_as_a_clip(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"class": "os:path", "config_class": "", "config": {}}')
     with pytest.raises(InputError, match="may only name classes of tris"):
         ClipEncoder.from_pretrained(tmp_path)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch):
+    def refuse(*_, **__):
+        raise FileNotFoundError("no connection")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", refuse)
+    with pytest.raises(InputError, match=r"'openai' of RN50-quickgelu .* fetched .*no connection"):
+        ClipConfig(input_spec=SMALL.input_spec).build()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", "other", "torn"])
+def test_a_file_that_holds_no_such_weights_is_one_sentence(content, tmp_path):
+    path = tmp_path / "clip.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save({"token_embedding.weight": torch.zeros(3, 5)}, path)
+    if content == "torn":
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"clip\.pt' of tris-small could not be fetched or read"):
+        dataclasses.replace(SMALL, pretrained=str(path)).build()

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -100,6 +101,15 @@ def test_the_first_two_global_layers_are_read_unless_told():
 def test_layers_out_of_order_are_refused():
     with pytest.raises(InputError, match="rising order"):
         dataclasses.replace(CONFIG, shallow_layer=2, middle_layer=1).build()
+
+
+@pytest.mark.parametrize("kept", [0, -100])
+def test_torn_weights_are_one_sentence(kept, folder, tmp_path):
+    torn = shutil.copytree(folder, tmp_path / "torn")
+    file = torn / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"There are no SAM weights .*torn' here \(.*header"):
+        dataclasses.replace(CONFIG, pretrained=str(torn)).build()
 
 
 def test_a_folder_without_a_sam_is_refused(tmp_path):

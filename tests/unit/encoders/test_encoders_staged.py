@@ -1,6 +1,7 @@
 """Encoders that are run stage by stage: the same numbers as their libraries', and the refusals."""
 
 import dataclasses
+import shutil
 
 import pytest
 import timm
@@ -66,6 +67,25 @@ def test_swin_of_another_size_is_refused(swin_folder):
     wrong = dataclasses.replace(DEBUG_SWIN, pretrained=str(swin_folder), embed_dim=16)
     with pytest.raises(InputError, match="of another shape"):
         wrong.build()
+
+
+@pytest.fixture(scope="module")
+def bert_folder(tmp_path_factory):
+    """A transformers BERT as the hub would give it."""
+    folder = tmp_path_factory.mktemp("bert")
+    DEBUG_BERT.build().bert.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kept", [0, 5, -100])
+@pytest.mark.parametrize("kind", ["swin", "bert"])
+def test_torn_weights_are_one_sentence(kind, kept, swin_folder, bert_folder, tmp_path):
+    whole, small = {"swin": (swin_folder, DEBUG_SWIN), "bert": (bert_folder, DEBUG_BERT)}[kind]
+    torn = shutil.copytree(whole, tmp_path / "torn")
+    file = torn / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"There are no \w+ weights .*torn' here \(.*header"):
+        dataclasses.replace(small, pretrained=str(torn)).build()
 
 
 @pytest.mark.parametrize("config", [SwinConfig("./absent"), BertConfig("./absent")])
