@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tris.encoders.staged import WordEncoder
-from tris.encoders.weights import LOAD_ERRORS, reason_of
+from tris.encoders.weights import HUB_ERRORS, reason_of
 from tris.errors import InputError
 from tris.model_directory import load_state
 
@@ -76,10 +76,10 @@ class BertWords(WordEncoder):
     def _load(self, source: str) -> None:
         try:
             bert = transformers.BertModel.from_pretrained(source, add_pooling_layer=False)
-        except LOAD_ERRORS as error:
+        except HUB_ERRORS as error:
             raise InputError(
-                f"There are no BERT weights '{source}' here ({reason_of(error)}): give the folder "
-                "of a transformers BERT or download it first."
+                f"The BERT weights '{source}' cannot be fetched or read ({reason_of(error)}): "
+                "give the folder of a transformers BERT, or download it first."
             ) from error
         load_state(self.bert, bert.state_dict(), source=source)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tris.batch import InputSpec
 from tris.encoders import small_tower  # noqa: F401 - registers the tower with timm
-from tris.encoders.weights import LOAD_ERRORS, reason_of
+from tris.encoders.weights import read_checkpoint, reason_of
 from tris.errors import InputError
 from tris.model_directory import PretrainedModel, load_state
 
@@ -158,12 +158,14 @@ def _open_clip_weights(config: ClipConfig) -> dict[str, Tensor]:
             f"{config.pretrained!r} is no file, no model directory, and no weights that open_clip "
             f"has for {config.architecture} ({', '.join(tags) or 'none'})."
         )
+    if config.pretrained not in tags:
+        return read_checkpoint(Path(config.pretrained))
     try:
         clip = open_clip.create_model(config.architecture, pretrained=config.pretrained)
-    except LOAD_ERRORS as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(
-            f"The weights {config.pretrained!r} of {config.architecture} could not be fetched or "
-            f"read ({reason_of(error)}); download them once and name the file in `pretrained`."
+            f"The weights {config.pretrained!r} of {config.architecture} could not be fetched "
+            f"({reason_of(error)}); download them once and name the file in `pretrained`."
         ) from error
     state: dict[str, Tensor] = clip.state_dict()
     return state

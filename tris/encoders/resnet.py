@@ -9,7 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from tris.encoders.staged import StackedBackbone
-from tris.encoders.weights import LOAD_ERRORS, reason_of
+from tris.encoders.weights import reason_of
 from tris.errors import InputError
 from tris.model_directory import load_state
 
@@ -62,7 +62,7 @@ def _create(config: ResNetConfig, *, load: bool) -> Any:  # noqa: ANN401 - timm 
         return resnet
     try:
         return timm.create_model(f"{architecture}.{source}", pretrained=True)
-    except LOAD_ERRORS as error:
+    except (RuntimeError, OSError) as error:
         raise InputError(
             f"The weights {source!r} of {architecture} could not be had ({reason_of(error)}); "
             "download them once, or name a safetensors file in `pretrained`."

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tris.encoders.weights import LOAD_ERRORS, reason_of
+from tris.encoders.weights import HUB_ERRORS, reason_of
 from tris.errors import InputError
 from tris.model_directory import load_state
 
@@ -162,7 +162,7 @@ def _describe(architecture: SamArchitecture) -> "transformers.SamVisionConfig":
 def _read_architecture(source: str) -> SamArchitecture:
     try:
         found = transformers.SamVisionConfig.from_pretrained(source)
-    except LOAD_ERRORS as error:
+    except HUB_ERRORS as error:
         raise _absent(source, error) from error
     return SamArchitecture(
         dim=found.hidden_size,
@@ -185,7 +185,7 @@ def _read_weights(source: str) -> dict[str, Tensor]:
     """
     try:
         sam, facts = transformers.SamVisionModel.from_pretrained(source, output_loading_info=True)
-    except LOAD_ERRORS as error:
+    except HUB_ERRORS as error:
         raise _absent(source, error) from error
     missing = set(facts["missing_keys"])
     return {key: value for key, value in sam.float().state_dict().items() if key not in missing}
@@ -193,6 +193,6 @@ def _read_weights(source: str) -> dict[str, Tensor]:
 
 def _absent(source: str, error: Exception) -> InputError:
     return InputError(
-        f"There are no SAM weights '{source}' here ({reason_of(error)}): give the folder of a "
-        "transformers SAM or download it first."
+        f"The SAM weights '{source}' cannot be fetched or read ({reason_of(error)}): give the "
+        "folder of a transformers SAM, or download it first."
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tris.encoders.staged import StagedBackbone
-from tris.encoders.weights import LOAD_ERRORS, reason_of
+from tris.encoders.weights import HUB_ERRORS, reason_of
 from tris.errors import InputError
 from tris.model_directory import load_state
 
@@ -98,10 +98,10 @@ class SwinTower(StagedBackbone):
     def _load(self, source: str) -> None:
         try:
             swin = transformers.SwinModel.from_pretrained(source, add_pooling_layer=False)
-        except LOAD_ERRORS as error:
+        except HUB_ERRORS as error:
             raise InputError(
-                f"There are no Swin weights '{source}' here ({reason_of(error)}): give the folder "
-                "of a transformers Swin or download it first."
+                f"The Swin weights '{source}' cannot be fetched or read ({reason_of(error)}): "
+                "give the folder of a transformers Swin, or download it first."
             ) from error
         loaded = nn.Module()
         loaded.embeddings, loaded.layers = swin.embeddings, swin.encoder.layers
