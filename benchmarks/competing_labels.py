@@ -12,6 +12,7 @@ field after the other is varied, and the best value kept: a coordinate search fr
 the runs, whose degenerate labels count as they are (--competition says otherwise than they whether
 labels compete at first); figures are the mean IoU over referents, of every run and all; of a single
 one, of images of even number, of odd number, and all: a gain that is not in every column is noise.
+Values are for a small CLIP on plain colours and for OpenAI's on photographs; --fields picks some.
 Behind them the share of all labels that are wrong (IoU below .5) and of those that are nowhere near
 or empty (0). One thread.
 """
@@ -82,9 +83,10 @@ MERGING: dict[str, tuple[Change, Sequence[Any]]] = {
     "merging": (
         set_merging,
         [(a, "prms", 0.1, 1.0) for a in ACTIVATIONS]
-        + [("sigmoid", "margin", t, 1.0) for t in (0.02, 0.05, 0.1, 0.2)]
-        + [("sigmoid", "margin", t, 0.0) for t in (0.05, 0.1, 0.2)]
-        + [("sigmoid", "margin", 0.1, 0.5), ("relu", "margin", 0.1, 1.0)],
+        + [("sigmoid", "margin", t, 1.0) for t in (0.01, 0.02, 0.05, 0.1, 0.2)]
+        + [("sigmoid", "margin", t, 0.0) for t in (0.01, 0.05, 0.1, 0.2)]
+        + [("sigmoid", "margin", t, 0.5) for t in (0.005, 0.01, 0.1)]
+        + [("relu", "margin", t, 1.0) for t in (0.01, 0.1)],
     ),
 }
 COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
@@ -97,9 +99,12 @@ COMPONENTS: dict[str, tuple[Change, Sequence[Any]]] = {
     "components": (set_components, ("all", "highest")),
 }
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
-    "bilateral_srgb": (change_crf("bilateral_srgb"), (12.0, 16.0, 20.0, 26.0, 30.0, 34.0, 44.0)),
+    "bilateral_srgb": (
+        change_crf("bilateral_srgb"),
+        (4.0, 6.0, 9.0, 12.0, 16.0, 20.0, 26.0, 30.0, 34.0, 44.0),
+    ),
     "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 18.0, 24.0)),
-    "bilateral_compat": (change_crf("bilateral_compat"), (7.0, 10.0, 14.0, 20.0)),
+    "bilateral_compat": (change_crf("bilateral_compat"), (3.0, 5.0, 7.0, 10.0, 14.0, 20.0)),
     "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5, 2.0)),
     "num_iterations": (change_crf("num_iterations"), (5, 10)),
 }

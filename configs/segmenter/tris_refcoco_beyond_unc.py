@@ -6,7 +6,8 @@ become planes over the image, which join the decoder with coordinates and stage 
 batch is images with all their sentences; cross-entropy over the image's referents and dice join the
 loss; images come mirrored, with left and right exchanged; two rounds.
 Command: make stage1 stage2 CONFIG=refcoco_beyond_unc DATA=...
-Cost: not measured; 8 images with about 7 sentences each, 320 x 320 pixels, two rounds of 15 epochs.
+Cost: not measured; 8 images with at most 8 sentences each, 320 x 320 pixels, two rounds of 3
+epochs.
 Expected: nothing yet; not run so far.
 """
 
@@ -27,8 +28,8 @@ def get_config() -> SegmenterExperiment[TrisNetConfig]:
         image_losses=IMAGE_LOSSES,
         rounds=2,
         training=dataclasses.replace(
-            base.training, sampling="images", global_batch_size=8, sentences_per_image=0,
-            flip_probability=0.5,
+            base.training, sampling="images", global_batch_size=8, sentences_per_image=8,
+            flip_probability=0.5, epochs=3.0,
         ),
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ noisy ground bear a CRF that is stronger and less fine (``benchmarks/crf_embedde
 
 EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
 """For maps that compete, on the embedded data, as settings were before they were chosen for the
-maps of each recipe: what the harder scenes and the paper's recipe still take."""
+maps of each recipe: what the harder scenes and later rounds of the paper's recipe still take."""
 
 _MERGED_KERNELS = with_kernels(
     EMBEDDED_COMPETING_LABELS, bilateral_sxy=11.0, bilateral_srgb=30.0, bilateral_compat=20.0
