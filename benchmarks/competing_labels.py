@@ -12,9 +12,9 @@ field after the other is varied, and the best value kept: a coordinate search fr
 the runs, whose degenerate labels count as they are (--competition says otherwise than they whether
 labels compete at first); figures are the mean IoU over referents, of every run and all; of a single
 one, of images of even number, of odd number, and all: a gain that is not in every column is noise.
-Values are for a small CLIP on plain colours and for OpenAI's on photographs; --fields picks some.
 Behind them the share of all labels that are wrong (IoU below .5) and of those that are nowhere near
-or empty (0). One thread.
+or empty (0). Values are for a small CLIP on plain colours and for OpenAI's on photographs; --fields
+picks some. One thread.
 """
 
 import argparse

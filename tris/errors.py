@@ -31,6 +31,11 @@ def shorten(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, to stand in a sentence; else its kind."""
+    return str(error).partition("\n")[0].rstrip(":. ") or type(error).__name__
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = MAX_SHOWN + 20

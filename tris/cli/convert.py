@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 from tris.data.tokens import build_tokenizer
-from tris.errors import InputError, exits_cleanly
+from tris.errors import InputError, exits_cleanly, first_line
 from tris.model_directory import PretrainedModel
 from tris.segmenters.dmmi.released import BERT_PART, convert_dmmi
 from tris.segmenters.mabp.released import convert_mabp
@@ -90,10 +90,9 @@ def read_checkpoint(path: Path, *parts: str) -> dict[str, Tensor]:
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
         raise InputError(
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not "
-            f"opened for that reason ({reason})."
+            f"opened for that reason ({first_line(error)})."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or no checkpoint ({error}).") from error

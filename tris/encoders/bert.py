@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tris.encoders.staged import WordEncoder
-from tris.encoders.weights import HUB_ERRORS, reason_of
-from tris.errors import InputError
+from tris.encoders.weights import HUB_ERRORS
+from tris.errors import InputError, first_line
 from tris.model_directory import load_state
 
 
@@ -78,7 +78,7 @@ class BertWords(WordEncoder):
             bert = transformers.BertModel.from_pretrained(source, add_pooling_layer=False)
         except HUB_ERRORS as error:
             raise InputError(
-                f"The BERT weights '{source}' cannot be fetched or read ({reason_of(error)}): "
+                f"The BERT weights '{source}' cannot be fetched or read ({first_line(error)}): "
                 "give the folder of a transformers BERT, or download it first."
             ) from error
         load_state(self.bert, bert.state_dict(), source=source)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tris.batch import InputSpec
 from tris.encoders import small_tower  # noqa: F401 - registers the tower with timm
-from tris.encoders.weights import read_checkpoint, reason_of
-from tris.errors import InputError
+from tris.encoders.weights import read_weights
+from tris.errors import InputError, first_line
 from tris.model_directory import PretrainedModel, load_state
 
 open_clip.add_model_config(Path(__file__).parent / "tris-small.json")
@@ -159,13 +159,13 @@ def _open_clip_weights(config: ClipConfig) -> dict[str, Tensor]:
             f"has for {config.architecture} ({', '.join(tags) or 'none'})."
         )
     if config.pretrained not in tags:
-        return read_checkpoint(Path(config.pretrained))
+        return read_weights(Path(config.pretrained))
     try:
         clip = open_clip.create_model(config.architecture, pretrained=config.pretrained)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"The weights {config.pretrained!r} of {config.architecture} could not be fetched "
-            f"({reason_of(error)}); download them once and name the file in `pretrained`."
+            f"({first_line(error)}); download them once and name the file in `pretrained`."
         ) from error
     state: dict[str, Tensor] = clip.state_dict()
     return state

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
-from torch import Tensor, nn
+from torch import nn
 
 from tris.encoders.staged import StackedBackbone
-from tris.encoders.weights import reason_of
-from tris.errors import InputError
+from tris.encoders.weights import read_weights
+from tris.errors import InputError, first_line
 from tris.model_directory import load_state
 
 
@@ -58,22 +57,14 @@ def _create(config: ResNetConfig, *, load: bool) -> Any:  # noqa: ANN401 - timm 
     if not source or Path(source).suffix == ".safetensors":
         resnet = timm.create_model(architecture, pretrained=False)
         if source:
-            load_state(resnet, _read(Path(source)), source=source)
+            if not Path(source).is_file():
+                raise InputError(f"There is no file {source} with the weights of a ResNet.")
+            load_state(resnet, read_weights(Path(source)), source=source)
         return resnet
     try:
         return timm.create_model(f"{architecture}.{source}", pretrained=True)
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"The weights {source!r} of {architecture} could not be had ({reason_of(error)}); "
+            f"The weights {source!r} of {architecture} could not be had ({first_line(error)}); "
             "download them once, or name a safetensors file in `pretrained`."
         ) from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"There is no file {path} with the weights of a ResNet.")
-    try:
-        state: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is damaged: {error}.") from error
-    return state

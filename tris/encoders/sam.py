@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tris.encoders.weights import HUB_ERRORS, reason_of
-from tris.errors import InputError
+from tris.encoders.weights import HUB_ERRORS
+from tris.errors import InputError, first_line
 from tris.model_directory import load_state
 
 _RANDOM_DEVIATION = 0.02
@@ -193,6 +193,6 @@ def _read_weights(source: str) -> dict[str, Tensor]:
 
 def _absent(source: str, error: Exception) -> InputError:
     return InputError(
-        f"The SAM weights '{source}' cannot be fetched or read ({reason_of(error)}): give the "
+        f"The SAM weights '{source}' cannot be fetched or read ({first_line(error)}): give the "
         "folder of a transformers SAM, or download it first."
     )

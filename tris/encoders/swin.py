@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tris.encoders.staged import StagedBackbone
-from tris.encoders.weights import HUB_ERRORS, reason_of
-from tris.errors import InputError
+from tris.encoders.weights import HUB_ERRORS
+from tris.errors import InputError, first_line
 from tris.model_directory import load_state
 
 _BIAS_TABLE = "relative_position_bias_table"
@@ -100,7 +100,7 @@ class SwinTower(StagedBackbone):
             swin = transformers.SwinModel.from_pretrained(source, add_pooling_layer=False)
         except HUB_ERRORS as error:
             raise InputError(
-                f"The Swin weights '{source}' cannot be fetched or read ({reason_of(error)}): "
+                f"The Swin weights '{source}' cannot be fetched or read ({first_line(error)}): "
                 "give the folder of a transformers Swin, or download it first."
             ) from error
         loaded = nn.Module()

@@ -18,7 +18,7 @@ HUB_ERRORS = (OSError, ValueError, SafetensorError)
 _READ_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights in a safetensors file or a checkpoint of PyTorch.
 
     As open_clip does: those under ``state_dict`` if it has that, without ``module.`` in front of
@@ -37,11 +37,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
         raise InputError(f"{path} holds something else than weights by name.")
     return {str(name).removeprefix("module."): weights for name, weights in state.items()}
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the first line of what a library says, to stand in a sentence."""
-    return str(error).partition("\n")[0].rstrip(":. ")
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -45,40 +45,26 @@ SEGMENTER_LABELS = LabelConfig(
 )
 """For a segmenter's maps, on photographs: probabilities, undecided at 0.5."""
 
-_EMBEDDED_COMPETITION = CompetitionConfig(
-    background_logit=0.0,
-    crf=CrfConfig(
-        unary="logit",
-        threshold=0.5,
-        steepness=1.0,
-        num_iterations=5,
-        gaussian_sxy=3.0,
-        gaussian_compat=1.0,
-        bilateral_sxy=16.0,
-        bilateral_srgb=26.0,
-        bilateral_compat=14.0,
-    ),
+_EMBEDDED_CRF = CrfConfig(
+    unary="logit",
+    steepness=1.0,
+    num_iterations=5,
+    gaussian_sxy=3.0,
+    gaussian_compat=1.0,
+    bilateral_sxy=16.0,
+    bilateral_srgb=20.0,
+    bilateral_compat=14.0,
 )
-"""For the embedded data (``benchmarks/competing_labels.py``)."""
-
 EMBEDDED_LABELS = LabelConfig(
     normalisation="sigmoid",
     foreground_threshold=0.5,
     working_size=None,
-    crf=CrfConfig(
-        unary="logit",
-        steepness=1.0,
-        num_iterations=5,
-        gaussian_sxy=3.0,
-        gaussian_compat=1.0,
-        bilateral_sxy=16.0,
-        bilateral_srgb=20.0,
-        bilateral_compat=14.0,
-    ),
-    competing=_EMBEDDED_COMPETITION,
+    crf=_EMBEDDED_CRF,
+    competing=CompetitionConfig(crf=replace(_EMBEDDED_CRF, threshold=0.5, bilateral_srgb=26.0)),
 )
 """For the embedded data: response logits are probabilities, undecided at 0; plain colours on a
-noisy ground bear a CRF that is stronger and less fine (``benchmarks/crf_embedded.py``)."""
+noisy ground bear a CRF that is stronger and less fine (``benchmarks/crf_embedded.py``; the common
+one: ``benchmarks/competing_labels.py``)."""
 
 EMBEDDED_COMPETING_LABELS = replace(EMBEDDED_LABELS, competition="image")
 """For maps that compete, on the embedded data, as settings were before they were chosen for the

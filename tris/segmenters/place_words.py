@@ -17,9 +17,9 @@ class PlaceWords(nn.Module):
     """Gives a segmenter what its text encoder lost: which side a sentence means.
 
     Contrastive training leaves little of place words in a text encoder's features. Two parts mend
-    that. `add_to` adds fresh embeddings to the word features,
-    and `forward` turns the fresh embeddings into a few linear planes a x + b y + c over the image,
-    alone and times maps that the caller has (a response), to join a decoder's inputs.
+    that. `add_to` adds fresh embeddings to the word features, and `forward` turns the fresh
+    embeddings into a few linear planes a x + b y + c over the image, alone and times maps that the
+    caller has (a response), to join a decoder's inputs.
 
     The planes see nothing of the text encoder: its features are as large as the embeddings, differ
     with everything else that is said, and hardly with the side (docs/beyond.md).

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tris.errors import InputError
+from tris.errors import InputError, first_line
 from tris.files import replace_directory
 
 CHECKPOINTS = "checkpoints"
@@ -112,6 +112,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read ({first}): remove {path.parent}.") from error
+        raise InputError(
+            f"{path} cannot be read ({first_line(error)}): remove {path.parent}."
+        ) from error
     return state
