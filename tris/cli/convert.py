@@ -1,19 +1,16 @@
 """`tris convert`: released weights become a model directory."""
 
-import argparse
-import pickle
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
 import tyro
 from torch import Tensor
 
 from tris.data.tokens import build_tokenizer
-from tris.errors import InputError, exits_cleanly, first_line
+from tris.encoders.weights import is_state, read_container
+from tris.errors import InputError, exits_cleanly
 from tris.model_directory import PretrainedModel
 from tris.segmenters.dmmi.released import BERT_PART, convert_dmmi
 from tris.segmenters.mabp.released import convert_mabp
@@ -76,26 +73,12 @@ def add_tokenizer(network: PretrainedModel) -> str:
 def read_checkpoint(path: Path, *parts: str) -> dict[str, Tensor]:
     """Return the state dict under ``model`` of a released checkpoint, and those of other parts.
 
-    A key of another part has its name in front: ``part.key``. Only tensors, plain containers, and
-    an `argparse.Namespace` are unpickled: the released files carry their command line.
+    A key of another part has its name in front: ``part.key``.
 
     Raises:
         InputError: If the file is missing, damaged, holds anything else, or has no ``model``.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content: Any = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is no checkpoint, or holds more than tensors and plain values and is not "
-            f"opened for that reason ({first_line(error)})."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged or no checkpoint ({error}).") from error
+    content = read_container(path)
     state = _state_under("model", content, path)
     for part in parts:
         further = _state_under(part, content, path)
@@ -103,10 +86,8 @@ def read_checkpoint(path: Path, *parts: str) -> dict[str, Tensor]:
     return state
 
 
-def _state_under(name: str, content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - a file's
+def _state_under(name: str, content: object, path: Path) -> dict[str, Tensor]:
     state = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) for value in state.values()
-    ):
+    if not is_state(state):
         raise InputError(f"{path} has no dictionary of weights under '{name}', as releases have.")
     return dict(state)

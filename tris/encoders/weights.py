@@ -1,9 +1,10 @@
 """Files of pretrained weights, and what the libraries raise that read them."""
 
+import argparse
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
@@ -15,32 +16,53 @@ from tris.errors import InputError
 HUB_ERRORS = (OSError, ValueError, SafetensorError)
 """What transformers raises: no connection, no such weights, files that end too early."""
 
-_READ_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
+_READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, SafetensorError)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights in a safetensors file or a checkpoint of PyTorch.
 
     As open_clip does: those under ``state_dict`` if it has that, without ``module.`` in front of
-    the names. Nothing but tensors and plain containers is unpickled.
+    the names.
 
     Raises:
         InputError: If the file is damaged, or holds anything else.
     """
-    try:
-        content: Any = _load(path)
-    except _READ_ERRORS as error:
-        raise InputError(
-            f"{path} is damaged, or no file of weights ({type(error).__name__})."
-        ) from error
+    content = read_container(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+    if not is_state(state):
         raise InputError(f"{path} holds something else than weights by name.")
     return {str(name).removeprefix("module."): weights for name, weights in state.items()}
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    mapped = zipfile.is_zipfile(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+def is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Say whether this is weights by name."""
+    return isinstance(content, dict) and all(isinstance(each, Tensor) for each in content.values())
+
+
+def read_container(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return what a safetensors file or a checkpoint of PyTorch holds.
+
+    Only tensors, plain containers, and an `argparse.Namespace` are unpickled: released checkpoints
+    carry their command line.
+
+    Raises:
+        InputError: If the file is missing, damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            mapped = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is no file of weights, or holds more than tensors and plain values and is "
+            "not opened for that reason."
+        ) from error
+    except _READ_ERRORS as error:
+        raise InputError(
+            f"{path} is damaged, or no file of weights ({type(error).__name__})."
+        ) from error
