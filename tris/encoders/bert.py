@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tris.encoders.staged import WordEncoder
-from tris.encoders.weights import HUB_ERRORS
-from tris.errors import InputError, first_line
+from tris.encoders.weights import fetch_weights
 from tris.model_directory import load_state
 
 
@@ -56,7 +55,10 @@ class BertWords(WordEncoder):
         self.bert = transformers.BertModel(_describe(config), add_pooling_layer=False)
         self.word_dim = config.dim
         if load and config.pretrained:
-            self._load(config.pretrained)
+            state = fetch_weights(
+                transformers.BertModel, config.pretrained, title="BERT", add_pooling_layer=False
+            )
+            load_state(self.bert, state, source=config.pretrained)
         if config.num_trained_layers is not None:
             self.bert.requires_grad_(False)
             for layer in self.bert.encoder.layer[: config.num_trained_layers]:
@@ -72,16 +74,6 @@ class BertWords(WordEncoder):
             hidden = layer(hidden, attended)
         words: Tensor = hidden
         return words
-
-    def _load(self, source: str) -> None:
-        try:
-            bert = transformers.BertModel.from_pretrained(source, add_pooling_layer=False)
-        except HUB_ERRORS as error:
-            raise InputError(
-                f"The BERT weights '{source}' cannot be fetched or read ({first_line(error)}): "
-                "give the folder of a transformers BERT, or download it first."
-            ) from error
-        load_state(self.bert, bert.state_dict(), source=source)
 
 
 def _describe(config: BertConfig) -> "transformers.BertConfig":

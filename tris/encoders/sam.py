@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tris.encoders.weights import HUB_ERRORS
-from tris.errors import InputError, first_line
+from tris.encoders.weights import fetch_description, fetch_weights
+from tris.errors import InputError
 from tris.model_directory import load_state
 
 _RANDOM_DEVIATION = 0.02
@@ -93,7 +93,8 @@ class SamEncoder(nn.Module):
         self.config = config
         self.sam = transformers.SamVisionModel(_describe(config.architecture))
         if load and config.pretrained:
-            load_state(self.sam, _read_weights(config.pretrained), source=config.pretrained)
+            state = fetch_weights(transformers.SamVisionModel, config.pretrained, title="SAM")
+            load_state(self.sam, state, source=config.pretrained)
         architecture = config.architecture
         self.channels = (architecture.dim, architecture.dim, architecture.neck_channels)
         self.multiple = architecture.patch_size
@@ -160,10 +161,7 @@ def _describe(architecture: SamArchitecture) -> "transformers.SamVisionConfig":
 
 
 def _read_architecture(source: str) -> SamArchitecture:
-    try:
-        found = transformers.SamVisionConfig.from_pretrained(source)
-    except HUB_ERRORS as error:
-        raise _absent(source, error) from error
+    found = fetch_description(transformers.SamVisionConfig, source, title="SAM")
     return SamArchitecture(
         dim=found.hidden_size,
         num_layers=found.num_hidden_layers,
@@ -174,25 +172,4 @@ def _read_architecture(source: str) -> SamArchitecture:
         patch_size=found.patch_size,
         window_size=found.window_size,
         global_layers=tuple(found.global_attn_indexes),
-    )
-
-
-def _read_weights(source: str) -> dict[str, Tensor]:
-    """Return the weights of the vision encoder in a SAM, or in its vision encoder alone.
-
-    What a release lacks would be filled with random numbers; it is left out, so that the caller
-    finds it missing.
-    """
-    try:
-        sam, facts = transformers.SamVisionModel.from_pretrained(source, output_loading_info=True)
-    except HUB_ERRORS as error:
-        raise _absent(source, error) from error
-    missing = set(facts["missing_keys"])
-    return {key: value for key, value in sam.float().state_dict().items() if key not in missing}
-
-
-def _absent(source: str, error: Exception) -> InputError:
-    return InputError(
-        f"The SAM weights '{source}' cannot be fetched or read ({first_line(error)}): give the "
-        "folder of a transformers SAM, or download it first."
     )

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 import transformers
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tris.encoders.staged import StagedBackbone
-from tris.encoders.weights import HUB_ERRORS
-from tris.errors import InputError, first_line
+from tris.encoders.weights import fetch_weights
 from tris.model_directory import load_state
 
 _BIAS_TABLE = "relative_position_bias_table"
@@ -96,21 +95,17 @@ class SwinTower(StagedBackbone):
         return _to_map(tokens, (height, width))
 
     def _load(self, source: str) -> None:
-        try:
-            swin = transformers.SwinModel.from_pretrained(source, add_pooling_layer=False)
-        except HUB_ERRORS as error:
-            raise InputError(
-                f"The Swin weights '{source}' cannot be fetched or read ({first_line(error)}): "
-                "give the folder of a transformers Swin, or download it first."
-            ) from error
-        loaded = nn.Module()
-        loaded.embeddings, loaded.layers = swin.embeddings, swin.encoder.layers
+        state = fetch_weights(transformers.SwinModel, source, title="Swin", add_pooling_layer=False)
         own = self.state_dict()
-        state = {
-            key: _resize_table(value, own[key]) if key in own and _BIAS_TABLE in key else value
-            for key, value in loaded.state_dict().items()
+        kept = {
+            key.removeprefix("encoder."): weights
+            for key, weights in state.items()
+            if not key.startswith("layernorm.")
         }
-        load_state(self, state, source=source)
+        for key in kept.keys() & own.keys():
+            if _BIAS_TABLE in key:
+                kept[key] = _resize_table(kept[key], own[key])
+        load_state(self, kept, source=source)
 
 
 def _describe(config: SwinConfig) -> "transformers.SwinConfig":

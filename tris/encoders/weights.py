@@ -10,13 +10,62 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from transformers import PretrainedConfig
 
-from tris.errors import InputError
+from tris.errors import InputError, first_line
 
-HUB_ERRORS = (OSError, ValueError, SafetensorError)
+_HUB_ERRORS = (OSError, ValueError, SafetensorError)
 """What transformers raises: no connection, no such weights, files that end too early."""
 
 _READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, SafetensorError)
+
+
+def fetch_description(kind: type[PretrainedConfig], source: str, *, title: str) -> Any:  # noqa: ANN401 - transformers makes them by kind
+    """Return the config that a folder or a public name of transformers has.
+
+    Args:
+        kind: Of config.
+        source: Folder or name.
+        title: Of the network, for a person.
+
+    Raises:
+        InputError: If it cannot be fetched or read.
+    """
+    try:
+        return kind.from_pretrained(source)
+    except _HUB_ERRORS as error:
+        raise _absent(source, title, error) from error
+
+
+def fetch_weights(kind: type[Any], source: str, *, title: str, **options: Any) -> dict[str, Tensor]:  # noqa: ANN401 - transformers' own
+    """Return the weights that a folder or a public name of transformers has for a network.
+
+    transformers would fill what these lack with random numbers; it is left out, so that whoever
+    loads them finds it missing.
+
+    Args:
+        kind: Of network.
+        source: Folder or name.
+        title: Of the network, for a person.
+        **options: What it is built with.
+
+    Raises:
+        InputError: If they cannot be fetched or read.
+    """
+    try:
+        network, facts = kind.from_pretrained(source, output_loading_info=True, **options)
+    except _HUB_ERRORS as error:
+        raise _absent(source, title, error) from error
+    missing = set(facts["missing_keys"])
+    state = network.float().state_dict()
+    return {key: weights for key, weights in state.items() if key not in missing}
+
+
+def _absent(source: str, title: str, error: Exception) -> InputError:
+    return InputError(
+        f"The {title} weights '{source}' cannot be fetched or read ({first_line(error)}): give the "
+        f"folder of a transformers {title}, or download it first."
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 import transformers
@@ -88,6 +89,19 @@ def test_torn_weights_are_one_sentence(kind, kept, swin_folder, bert_folder, tmp
         dataclasses.replace(small, pretrained=str(torn)).build()
 
 
+@pytest.mark.parametrize("kind", ["swin", "bert"])
+def test_weights_that_a_release_lacks_are_named_not_drawn(kind, swin_folder, bert_folder, tmp_path):
+    whole, small = {"swin": (swin_folder, DEBUG_SWIN), "bert": (bert_folder, DEBUG_BERT)}[kind]
+    lacking = shutil.copytree(whole, tmp_path / "lacking")
+    state = safetensors.torch.load_file(lacking / "model.safetensors")
+    left_out = next(key for key in state if "layers.1" in key or "layer.1" in key)
+    del state[left_out]
+    safetensors.torch.save_file(state, lacking / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"missing \['\S*layers?\.1\.\S*'\]") as found:
+        dataclasses.replace(small, pretrained=str(lacking)).build()
+    assert "\n" not in str(found.value)
+
+
 @pytest.mark.parametrize("config", [SwinConfig("./absent"), BertConfig("./absent")])
 def test_absent_weights_are_named(config):
     small = {SwinConfig: DEBUG_SWIN, BertConfig: DEBUG_BERT}[type(config)]
@@ -106,8 +120,7 @@ def test_resnet_equals_the_library(images, tmp_path):
     torch.manual_seed(2)
     library = timm.create_model("resnet26", pretrained=False).eval()
     weights = {key: value.contiguous() for key, value in library.state_dict().items()}
-    safetensors = pytest.importorskip("safetensors.torch")
-    safetensors.save_file(weights, tmp_path / "weights.safetensors")
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
     tower = ResNetConfig("resnet26", str(tmp_path / "weights.safetensors")).build().eval()
     expected = library.forward_intermediates(images, intermediates_only=True)[1:]
     pyramid = tower.encode_pyramid(images)
