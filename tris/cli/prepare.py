@@ -62,7 +62,7 @@ class PrepareArguments:
         verify_images: quick = headers and end marks; full = decode every photograph (some minutes
             for COCO); none = open nothing, for scoring only.
         overlapping_polygons: union = right; refer-quirk = overlaps become holes, as in REFER's
-            readers.
+            readers (not phrasecut, mevis, custom, coca and its kin).
         duplicate_ids: What to do with a ref_id or sent_id that comes twice.
         seed: Of the negatives (g-refc, g-refc+, g-refcg).
         positives_only: Groups without negatives (g-refc, g-refc+, g-refcg).
@@ -114,8 +114,9 @@ def read_release(wanted: PrepareArguments) -> Release:
         InputError: If they cannot be used, or an option has no meaning for this data set.
     """
     family = _FAMILIES[wanted.name]
-    for option in ("split_by", "split", "seed", "positives_only"):
-        if getattr(wanted, option) not in (None, (), False) and option not in family.options:
+    for option in ("split_by", "split", "seed", "positives_only", "overlapping_polygons"):
+        is_given = getattr(wanted, option) != getattr(PrepareArguments, option)
+        if is_given and option not in family.options:
             flag = option.replace("_", "-")
             raise InputError(f"--{flag} has no meaning for {wanted.name}: leave it out.")
     return family.read(wanted)
@@ -197,8 +198,8 @@ def _refzom(wanted: PrepareArguments) -> Release:
     return read_refzom(source=wanted.source, overlapping_polygons=wanted.overlapping_polygons)
 
 
-_REFER = _Family(_refer, ("split_by",))
-_GROUPED = _Family(_grouped, ("split_by", "seed", "positives_only"))
+_REFER = _Family(_refer, ("split_by", "overlapping_polygons"))
+_GROUPED = _Family(_grouped, ("split_by", "seed", "positives_only", "overlapping_polygons"))
 _COCA = _Family(lambda it: read_coca(source=it.source, images=it.images, dataset=it.name))
 _PHRASECUT = _Family(
     lambda it: read_phrasecut(source=it.source, splits=it.split or ("test",)), ("split",)
@@ -208,9 +209,9 @@ _FAMILIES: dict[str, _Family] = {
     **dict.fromkeys(("refcoco", "refcoco+", "refcocog", "refclef"), _REFER),
     **dict.fromkeys(("g-refc", "g-refc+", "g-refcg"), _GROUPED),
     **dict.fromkeys(("coca", "cosal2015", "cosod3k"), _COCA),
-    **dict.fromkeys(("grd", "d3"), _Family(_d3)),
-    "grefcoco": _Family(_grefcoco),
-    "ref-zom": _Family(_refzom),
+    **dict.fromkeys(("grd", "d3"), _Family(_d3, ("overlapping_polygons",))),
+    "grefcoco": _Family(_grefcoco, ("overlapping_polygons",)),
+    "ref-zom": _Family(_refzom, ("overlapping_polygons",)),
     "phrasecut": _PHRASECUT,
     "mevis": _Family(_mevis, ("split",)),
     "custom": _Family(lambda it: read_custom(source=it.source)),

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tris.data.joining import PLAIN_NOUNS, say_number
-from tris.data.words import FAMILIES, NUMBERS, SHAPES, Claim
+from tris.data.joining import say_number
+from tris.data.words import FAMILIES, NUMBERS, PLAIN_NOUNS, SHAPES, Claim
 
 MOST_COUNTED = max(NUMBERS)
 """Objects of a kind; of more, nobody says how many there are."""

@@ -33,8 +33,9 @@ class GroupingConfig:
         alone_share: Of the units of N pairs (`tris.data.groups.GroupPlan`), those whose pairs stand
             alone: a photograph and a sentence, as most are met at test time (GRSer: 0). Where there
             is a composer, only these sentences are composed, and those of a single photograph.
-        absent_share: Of lone positives whose photograph also has a sentence about nothing
-            (gRefCOCO), those that it stands beside.
+        absent_share: Of the positives that stand alone, or are the only one of their sentence in a
+            unit, those whose counterpart is a sentence about nothing with its own photograph, where
+            the data set has such (gRefCOCO).
     """
 
     least_similarity: float = 1.0

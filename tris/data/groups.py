@@ -63,8 +63,9 @@ class GroupPlan:
 
     Pairs may also stand alone (`GroupingConfig.alone_share`). A sentence that stands alone, or has
     a single photograph, may be composed: what then means several objects, or none, stands alone,
-    and so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), one
-    is now and then the counterpart of such a photograph (`GroupingConfig.absent_share`).
+    and so does its counterpart. Where the data set has sentences about nothing (gRefCOCO), one of
+    them, with its own photograph, is the counterpart of a share of such positives
+    (`GroupingConfig.absent_share`).
 
     Source:
         GRSer (arXiv 2305.12452), section 3.4: N = 8, positives : negatives = 1 : 1.

@@ -16,7 +16,7 @@ from tris.data.words import (
     FUNCTION_WORDS,
     NUMBERS,
     PLACES,
-    SHAPES,
+    PLAIN_NOUNS,
     plural,
     read_claims,
     split_words,
@@ -28,23 +28,6 @@ _ADJECTIVES = frozenset(
     for words in FAMILIES[family].values()
     for word in words
 ) | {"young", "old", "dark", "light", "standing", "sitting"}
-PLAIN_NOUNS = frozenset(
-    [
-        *SHAPES,
-        *split_words(
-            "person man woman guy girl boy lady dude kid child baby player batter catcher "
-            "skier rider bicycle bike car motorcycle airplane plane bus train truck boat van "
-            "bench bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella "
-            "bag tie suitcase frisbee ski snowboard kite bat glove skateboard surfboard "
-            "racket bottle glass cup fork knife spoon bowl banana apple sandwich orange "
-            "broccoli carrot pizza donut cake chair couch sofa plant bed table toilet tv "
-            "laptop mouse remote keyboard phone oven sink book clock vase toothbrush plate "
-            "slice hat shirt seat screen monitor piece pillow box case mug animal"
-        ),
-    ]
-)
-"""Nouns whose plural is known to be said."""
-
 _OPENERS = FUNCTION_WORDS | frozenset(
     split_words(
         "behind under above below near beside next over between his her their our some "

@@ -77,6 +77,7 @@ class SyntheticConfig(SceneRules):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        super().__post_init__()
         if self.gres is not None and self.hard is not None:
             raise InputError("The splits of gres are written for the plain scenes: leave out hard.")
 

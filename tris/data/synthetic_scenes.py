@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from tris.errors import InputError
+
 SHAPES = ("circle", "square", "triangle", "star")
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 40, 40),
@@ -70,7 +72,7 @@ class SceneRules:
 
     Attributes:
         image_size: Side of the square image, pixels.
-        min_objects: Fewest objects in an image.
+        min_objects: Fewest objects in an image, two or more: sentences relate one to another.
         max_objects: Most objects in an image.
         striped_share: Chance that an object is striped.
         min_visible: Share of each object's own pixels that no object in front may cover.
@@ -81,6 +83,14 @@ class SceneRules:
     max_objects: int = 4
     striped_share: float = 0.25
     min_visible: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not 2 <= self.min_objects <= self.max_objects:
+            raise InputError(
+                f"min_objects is {self.min_objects} and max_objects {self.max_objects}; use 2 or "
+                "more, the first no larger than the second."
+            )
 
 
 @dataclass(frozen=True)

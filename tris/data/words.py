@@ -121,12 +121,31 @@ _SAME_THING = {
 }
 """Word -> a word that is true of all that it is said of."""
 
+PLAIN_NOUNS = frozenset(
+    [
+        *SHAPES,
+        *split_words(
+            "person man woman guy girl boy lady dude kid child baby player batter catcher "
+            "skier rider bicycle bike car motorcycle airplane plane bus train truck boat van "
+            "bench bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella "
+            "bag tie suitcase frisbee ski snowboard kite bat glove skateboard surfboard "
+            "racket bottle glass cup fork knife spoon bowl banana apple sandwich orange "
+            "broccoli carrot pizza donut cake chair couch sofa plant bed table toilet tv "
+            "laptop mouse remote keyboard phone oven sink book clock vase toothbrush plate "
+            "slice hat shirt seat screen monitor piece pillow box case mug animal"
+        ),
+    ]
+)
+"""Nouns whose plural is known to be said."""
+
 _BROAD = frozenset(split_words("animal creature vehicle food fruit furniture dish toy stuff"))
 """Nouns for things of many kinds: what another noun says of a thing may be true beside them."""
 
 _IRREGULAR = {
     **{"man": "men", "woman": "women", "person": "people", "child": "children", "knife": "knives"},
     **{"sheep": "sheep", "foot": "feet", "mouse": "mice", "loaf": "loaves", "broccoli": "broccoli"},
+    **{"leaf": "leaves", "shelf": "shelves", "calf": "calves", "scarf": "scarves", "ox": "oxen"},
+    **{"tomato": "tomatoes", "potato": "potatoes", "tooth": "teeth", "goose": "geese"},
 }
 _VALUES = {
     word: (family, value)
@@ -205,12 +224,11 @@ def read_claims(sentence: str) -> Reading:
 def singular(word: str) -> str:
     """Return a noun without its plural ending.
 
-    >>> [singular(word) for word in ("circles", "glasses", "men", "boxes", "bus", "ladies")]
-    ['circle', 'glass', 'man', 'box', 'bus', 'lady']
+    >>> [singular(word) for word in ("circles", "glasses", "men", "buses", "bus", "ladies")]
+    ['circle', 'glass', 'man', 'bus', 'bus', 'lady']
     """
-    for one, many in _IRREGULAR.items():
-        if word == many:
-            return one
+    if word in _SINGULARS:
+        return _SINGULARS[word]
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("sses", "xes", "ches", "shes")):
@@ -232,6 +250,16 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + "s"
+
+
+_SINGULARS = {
+    plural(noun): noun
+    for noun in (
+        *(*PLAIN_NOUNS, *_SAME_THING, *_IRREGULAR),
+        *split_words("cookie brownie veggie hoodie mustache"),
+    )
+}
+"""Nouns by their plural, whose ending alone would not give away all of them."""
 
 
 def family_of(word: str) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ from tris.data.swapping import list_swaps
 from tris.data.synthetic import SyntheticConfig
 from tris.data.synthetic_truth import find_true, list_scenes
 from tris.data.tokens import text_id
-from tris.data.words import read_claims, singular
+from tris.data.words import PLAIN_NOUNS, plural, read_claims, singular
 from tris.errors import InputError
 
 PLAN = PlanConfig(batch_size=8)
@@ -124,6 +124,29 @@ class TestJoining:
         assert ", and " in self.join("man and his dog", "tree")
 
 
+class TestNouns:
+    def test_the_plural_of_every_plain_noun_is_undone(self):
+        assert [noun for noun in PLAIN_NOUNS if singular(plural(noun)) != noun] == []
+
+    @pytest.mark.parametrize(
+        ("noun", "many"),
+        [
+            ("ski", "skis"),
+            ("cookie", "cookies"),
+            ("leaf", "leaves"),
+            ("glove", "gloves"),
+            ("tomato", "tomatoes"),
+            ("shoe", "shoes"),
+            ("shelf", "shelves"),
+            ("calf", "calves"),
+            ("veggie", "veggies"),
+            ("lady", "ladies"),
+        ],
+    )
+    def test_one_and_many_belong_together(self, noun, many):
+        assert (plural(noun), singular(many), singular(noun)) == (many, noun, noun)
+
+
 class TestClaims:
     @pytest.mark.parametrize(
         ("claim", "known", "may_hold"),
@@ -139,6 +162,9 @@ class TestClaims:
             ("leftmost thing", "blue square", True),
             ("dog", "cat", False),
             ("dogs", "dog", True),
+            ("buses", "bus", True),
+            ("two tvs", "television", True),
+            ("taxis", "car", True),
             ("dog", "left one", True),
             ("red circle", "leftmost thing", True),
             ("green dog", "the red one", False),

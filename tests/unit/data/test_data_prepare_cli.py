@@ -112,22 +112,35 @@ def test_overlap_is_said_either_way(own: Path, capsys: pytest.CaptureFixture[str
     assert "in train and the held-out splits of" in capsys.readouterr().out
 
 
+QUIRK = ("--overlapping-polygons", "refer-quirk")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "arguments"),
     [
-        (("--split-by", "unc"), "--split-by has no meaning for custom"),
-        (("--seed", "3"), "--seed has no meaning for custom"),
-        (("--positives-only",), "--positives-only has no meaning for custom"),
-        (("--split", "val"), "--split has no meaning for custom"),
+        ("custom", ("--split-by", "unc")),
+        ("custom", ("--seed", "0")),
+        ("custom", ("--positives-only",)),
+        ("custom", ("--split", "val")),
+        *[(name, QUIRK) for name in ("custom", "phrasecut", "mevis", "coca", "cosod3k")],
     ],
 )
 def test_an_option_of_another_data_set_is_refused(
-    own: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+    own: Path, name: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ):
     with pytest.raises(SystemExit) as stopped:
-        on(own, *arguments)
+        on(own, *arguments, name=name)
     assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    assert f"{arguments[0]} has no meaning for {name}: leave it out." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["refcoco", "refclef", "grefcoco", "ref-zom", "d3", "g-refc"])
+def test_the_quirk_is_open_to_all_whose_masks_are_drawn_as_cocos(
+    own: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        on(own, *QUIRK, name=name)
+    assert "holds no" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(own: Path):

@@ -65,6 +65,30 @@ def test_no_target_has_an_empty_mask(tmp_path: Path):
     assert decode_mask(index[0].mask).sum() == 0
 
 
+EMPTY = "1 referents have an empty mask although they name an object."
+
+
+@pytest.mark.parametrize(
+    ("mask", "warnings"),
+    [
+        ({"mask_file": "dim.png"}, [EMPTY]),
+        ({"mask": {"size": [4, 6], "counts": [24]}}, [EMPTY]),
+        ({"polygons": [SQUARE]}, []),
+        ({"no_target": True}, []),
+        ({}, []),
+    ],
+    ids=["dim grey", "empty rle", "polygons", "no target", "no mask"],
+)
+def test_an_empty_mask_of_something_is_warned_of(
+    tmp_path: Path, mask: dict[str, Any], warnings: list[str]
+):
+    pixels = np.zeros((4, 6), np.uint8)
+    pixels[1:3, 2:5] = 100
+    Image.fromarray(pixels).save(tmp_path / "dim.png")
+    index = prepare(tmp_path, {"image": "a.jpg", "expressions": ["cat"], **mask})
+    assert index.manifest.warnings == warnings
+
+
 def test_splits_groups_categories_and_ids_are_kept(tmp_path: Path):
     line = {"image": "a.jpg", "expressions": ["cat"], "split": "val", "group": "g", "id": 77}
     referent = prepare(tmp_path, {**line, "category": "cat"}, split="val")[0]

@@ -197,6 +197,15 @@ def test_groups_can_be_made_of_positives_alone(refcoco: Path):
     assert len(index) == 7
 
 
+def test_photographs_of_no_group_are_not_looked_at(refcoco: Path):
+    for name in ("7.jpg", "8.jpg"):
+        (refcoco / "images" / name).write_bytes(b"torn")
+    assert len(grouped(refcoco)) == 13
+    (refcoco / "images" / "3.jpg").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"photograph 3\.jpg cannot be used"):
+        grouped(refcoco)
+
+
 def test_groups_know_what_they_were_built_from(refcoco: Path):
     manifest = grouped(refcoco, seed=5).manifest
     assert (manifest.dataset, manifest.split_by) == ("g-refc", "unc")
@@ -298,12 +307,42 @@ def test_mevis_makes_a_row_per_sentence_and_frame_in_frame_order(mevis: Path):
     assert index[0].image_id == index[2].image_id
 
 
-def test_mevis_without_masks_has_none(mevis: Path):
-    (mevis / "valid_u" / "mask_dict.json").unlink()
-    images = mevis / "valid_u" / "JPEGImages"
-    index = open_index(prepare(read_mevis(source=mevis), images, mevis / "index"), "valid_u")
+def without_objects(folder: Path) -> None:
+    """Take away what says which objects the sentences mean."""
+    meta = json.loads((folder / "meta_expressions.json").read_text())
+    for sentence in meta["videos"]["v1"]["expressions"].values():
+        del sentence["obj_id"], sentence["anno_id"]
+    (folder / "meta_expressions.json").write_text(json.dumps(meta))
+
+
+def test_mevis_has_no_masks_in_valid(mevis: Path):
+    folder = (mevis / "valid_u").rename(mevis / "valid")
+    (folder / "mask_dict.json").unlink()
+    without_objects(folder)
+    release = read_mevis(source=mevis, split="valid")
+    index = open_index(prepare(release, folder / "JPEGImages", mevis / "index"), "valid")
     assert not index.has_masks
     assert not any(each.is_no_target for each in index)
+
+
+@pytest.mark.parametrize("split", ["train", "valid_u"])
+def test_mevis_without_its_masks_is_refused_where_they_are_published(mevis: Path, split: str):
+    folder = (mevis / "valid_u").rename(mevis / split)
+    (folder / "mask_dict.json").unlink()
+    with pytest.raises(InputError, match=rf"{split}/mask_dict\.json is missing"):
+        read_mevis(source=mevis, split=split)
+
+
+def test_mevis_without_a_single_mask_is_refused(mevis: Path):
+    (mevis / "valid_u" / "mask_dict.json").write_text("{}")
+    with pytest.raises(InputError, match="lists of masks by number"):
+        read_mevis(source=mevis)
+
+
+def test_a_mevis_sentence_that_names_no_objects_beside_masks_is_refused(mevis: Path):
+    without_objects(mevis / "valid_u")
+    with pytest.raises(InputError, match="Expression 0 of video v1 has no 'anno_id'"):
+        read_mevis(source=mevis)
 
 
 def test_mevis_masks_for_other_frames_are_refused(mevis: Path):

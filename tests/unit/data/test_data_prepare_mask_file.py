@@ -1,4 +1,4 @@
-"""Mask pictures: 0 / 255 with soft edges, or 0 / 1."""
+"""Mask pictures: 0 / 255 with soft edges, 0 / 1, or a palette."""
 
 from pathlib import Path
 
@@ -18,6 +18,15 @@ def test_foreground_is_the_brighter_part(tmp_path: Path, values: tuple[int, int]
     mask = decode_mask(read_mask_file(tmp_path / "mask.png", 3, 4))
     assert mask.sum() == 1
     assert mask[1, 2] == 1
+
+
+def test_every_index_of_a_palette_but_0_is_foreground(tmp_path: Path):
+    indices = np.array([[0, 1, 2], [1, 0, 255]], np.uint8)
+    picture = Image.fromarray(indices)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / "mask.png")
+    mask = decode_mask(read_mask_file(tmp_path / "mask.png", 2, 3))
+    assert (mask == (indices > 0)).all()
 
 
 def test_a_black_picture_is_an_empty_mask(tmp_path: Path):

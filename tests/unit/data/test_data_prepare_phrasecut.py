@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -6,9 +7,11 @@ import pytest
 from PIL import Image
 
 from tris.data.index import Index, open_index
+from tris.data.index_counts import Counts
 from tris.data.masks import decode_mask
 from tris.data.prepare.assemble import Settings, assemble
 from tris.data.prepare.phrasecut import read_phrasecut
+from tris.data.prepare.published import compare_with_published
 from tris.errors import InputError
 
 TASK = {
@@ -66,6 +69,17 @@ def test_several_instances_count_as_several_targets(tmp_path: Path):
 def test_the_missing_part_of_val_can_be_read_as_miniv(tmp_path: Path):
     with pytest.raises(InputError, match=r"refer_miniv\.json"):
         read_phrasecut(source=_files(tmp_path), splits=("val", "miniv"))
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "expressions"), [("val", 2871, 19495), ("miniv", 100, 821)]
+)
+def test_the_published_counts_of_val_lack_those_of_miniv(split: str, images: int, expressions: int):
+    facts = dataclasses.replace(Counts().facts(), images=images, expressions=expressions)
+    assert list(compare_with_published("phrasecut", "", {split: facts}, facts)) == []
+    other = dataclasses.replace(facts, images=2971)
+    (warning,) = compare_with_published("phrasecut", "", {split: other}, other)
+    assert f"2,971 images here, {images:,} published" in warning
 
 
 def _files(root: Path) -> Path:

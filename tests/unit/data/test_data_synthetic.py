@@ -261,6 +261,11 @@ class TestFiles:
         assert len(refs) < 0.85 * len(instances["annotations"])
         assert {r["image_id"] for r in refs} == {i["id"] for i in instances["images"]}
 
+    @pytest.mark.parametrize(("fewest", "most"), [(1, 4), (0, 0), (4, 3)])
+    def test_odd_numbers_of_objects_are_refused(self, fewest, most):
+        with pytest.raises(InputError, match=f"min_objects is {fewest} and max_objects {most}"):
+            SyntheticConfig(min_objects=fewest, max_objects=most)
+
     def test_an_existing_folder_is_left_alone(self, folder):
         before = digest(folder)
         with pytest.raises(InputError, match="exists already"):

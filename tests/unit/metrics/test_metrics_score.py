@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import gzip
 import io
 import json
@@ -299,8 +300,24 @@ def test_a_split_without_masks_cannot_be_scored_against(tmp_path):
         tmp_path / "index", dataset="toy", images=images, keep_training_masks=False
     ) as writer:
         writer.add("train", referent(1, square(2)))
-    with pytest.raises(InputError, match="--no-masks"):
+    with pytest.raises(InputError, match="prepare it again without --no-masks"):
         Scorer(open_index(tmp_path / "index", "train"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [((False, True, False), "2 of 3 rows of the split"), ((False,), "1 of 1 rows of the split")],
+)
+def test_rows_that_the_release_gives_no_mask_are_counted(tmp_path, rows, problem):
+    images = tmp_path / "images"
+    images.mkdir()
+    with IndexWriter(tmp_path / "index", dataset="toy", images=images) as writer:
+        for number, has_mask in enumerate(rows):
+            row = referent(number, square(2))
+            writer.add("valid", row if has_mask else dataclasses.replace(row, mask=None))
+    with pytest.raises(InputError, match=problem) as refused:
+        Scorer(open_index(tmp_path / "index", "valid"))
+    assert "--no-masks" not in str(refused.value)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from typing import Literal
 from tqdm import tqdm
 
 from tris.data.index_writer import IndexWriter, refuse_to_replace
+from tris.data.masks import rle_to_box
 from tris.data.prepare.overlap import Overlaps
 from tris.data.prepare.photographs import Photograph, Verification, check_photographs
 from tris.data.prepare.published import compare_with_published, leakage_warnings
-from tris.data.prepare.release import Draft, Release
+from tris.data.prepare.release import Draft, Log, Release
 from tris.data.referent import Referent
 from tris.errors import InputError
 
@@ -97,7 +98,9 @@ def assemble(
                 writer.left_out.append(reason)
                 continue
             referent = ids.settle(draft.referent)
-            for split, placed in _place(draft, referent, photograph, text_only=text_only):
+            for split, placed in _place(
+                draft, referent, photograph, text_only=text_only, log=release.log
+            ):
                 writer.add(split, placed)
                 overlaps.add(split, placed)
         _note(writer, release, problems, overlaps, ids)
@@ -105,7 +108,12 @@ def assemble(
 
 
 def _place(
-    draft: Draft, referent: Referent, photograph: Photograph, *, text_only: frozenset[str]
+    draft: Draft,
+    referent: Referent,
+    photograph: Photograph,
+    *,
+    text_only: frozenset[str],
+    log: Log,
 ) -> list[tuple[str, Referent]]:
     """Put a referent into its photograph's frame, once per split, drawn where masks are kept."""
     height, width = photograph.size
@@ -119,6 +127,8 @@ def _place(
     if draft.draw is None or text_only.issuperset(draft.splits):
         return [(split, plain) for split in draft.splits]
     mask, boxes = draft.draw(height, width)
+    if not referent.is_no_target and rle_to_box(mask) is None:
+        log.mend("referents have an empty mask although they name an object")
     drawn = replace(plain, mask=mask, boxes=boxes)
     return [(split, plain if split in text_only else drawn) for split in draft.splits]
 

@@ -71,14 +71,16 @@ def category_sentence(folder: str) -> str:
 def read_mask_file(path: Path, height: int, width: int) -> Rle:
     """Return the mask in a picture: grey over 127 is foreground (soft edges are cut there).
 
-    A picture without any value above 1 is one of 0 and 1: there 1 is foreground.
+    A picture without any value above 1 is one of 0 and 1: there 1 is foreground. In a picture with
+    a palette every index but 0 is foreground, whatever its colour.
 
     Raises:
         InputError: If it cannot be read, or has another size than its photograph.
     """
     try:
         with Image.open(path) as picture:
-            values = np.asarray(picture.convert("L"))
+            has_palette = picture.mode == "P"
+            values = np.asarray(picture if has_palette else picture.convert("L"))
     except READ_ERRORS as error:
         raise InputError(f"The mask {path} cannot be read ({error}).") from error
     if values.shape != (height, width):
@@ -86,7 +88,8 @@ def read_mask_file(path: Path, height: int, width: int) -> Rle:
             f"The mask {path} is {values.shape[1]} x {values.shape[0]} pixels, its photograph "
             f"{width} x {height}."
         )
-    return encode_mask(values > (127 if values.max(initial=0) > 1 else 0))
+    is_grey = not has_palette and values.max(initial=0) > 1
+    return encode_mask(values > (127 if is_grey else 0))
 
 
 def draw_mask_file(path: Path, height: int, width: int) -> tuple[Rle, tuple[Box, ...]]:

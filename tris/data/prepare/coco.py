@@ -157,10 +157,7 @@ def _draw(
             raise InputError(
                 f"Annotation {shorten(annotation.get('id'))} of {of}: {error}"
             ) from error
-    union = masks[0] if len(masks) == 1 else merge_masks(masks)
-    if rle_to_box(union) is None:
-        log.mend("referents have an empty mask although they name an object")
-    return union, tuple(boxes)
+    return masks[0] if len(masks) == 1 else merge_masks(masks), tuple(boxes)
 
 
 def _box(annotation: Record, mask: Rle) -> Box:

@@ -72,6 +72,11 @@ def read_grouped(
             if len(group.negatives) < len(group.positives):
                 base.log.mend("groups have fewer negatives than positives: their split is small")
     log = base.log
+    used = {
+        base.instances.file_names[image_id]
+        for group in groups
+        for image_id in (*group.positives, *group.negatives)
+    }
 
     def make_drafts() -> Iterator[Draft]:
         number = 0
@@ -84,7 +89,7 @@ def read_grouped(
         dataset=dataset,
         split_by=base.split_by,
         sources=base.sources,
-        sizes=base.photographs(),
+        sizes={name: size for name, size in base.photographs().items() if name in used},
         make_drafts=make_drafts,
         num_drafts=sum(len(group.positives) + len(group.negatives) for group in groups),
         image_subfolders=base.image_subfolders,

@@ -20,6 +20,7 @@ from tris.data.referent import Referent
 from tris.errors import InputError, shorten
 
 Masks = Mapping[str, Sequence[Any]]
+_SPLITS_WITH_MASKS = ("train", "valid_u")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
         split: train, valid_u or valid.
 
     Raises:
-        InputError: If the files cannot be used, or a mask list does not fit its video's frames.
+        InputError: If the files cannot be used, the masks of train or valid_u are missing, a mask
+            list does not fit its video's frames, or a sentence does not say what it means.
     """
     folder = source / split if (source / split).is_dir() else source
     meta_path, masks_path = folder / "meta_expressions.json", folder / "mask_dict.json"
@@ -49,7 +51,8 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict):
         raise InputError(f"{meta_path} has no videos: is it MeViS's meta_expressions.json?")
-    masks = _read_masks(masks_path) if masks_path.is_file() else {}
+    has_masks = split in _SPLITS_WITH_MASKS or masks_path.is_file()
+    masks = _read_masks(masks_path) if has_masks else {}
     log = Log()
     sentences = list(_sentences(videos, masks, log))
     frames = {
@@ -100,7 +103,7 @@ def _sentences(videos: Mapping[str, Any], masks: Masks, log: Log) -> Iterator[_S
 
 def _read_masks(path: Path) -> Masks:
     masks = read_json(path)
-    if not isinstance(masks, dict) or not all(
+    if not (isinstance(masks, dict) and masks) or not all(
         isinstance(key, str) and key.isdecimal() and isinstance(value, list)
         for key, value in masks.items()
     ):
@@ -109,8 +112,6 @@ def _read_masks(path: Path) -> Masks:
 
 
 def _objects(record: Mapping[str, Any], *, of: str) -> list[str]:
-    if "anno_id" not in record:
-        return []
     given = take(record, "anno_id", list, of=of)
     if not all(isinstance(each, int | str) for each in given):
         raise InputError(f"{of} should have numbers as 'anno_id', not {shorten(given)}.")

@@ -102,13 +102,15 @@ PUBLISHED: Mapping[tuple[str, str], tuple[Published, ...]] = {
     ("g-refc", "unc"): _table(_GRSER, ("groups",), all=(8717,)),
     ("g-refc+", "unc"): _table(_GRSER, ("groups",), all=(8020,)),
     ("g-refcg", "umd"): _table(_GRSER, ("groups",), all=(2451,)),
-    ("phrasecut", ""): _table(
-        _PHRASECUT,
-        ("images", "expressions"),
-        train=(71746, 310816),
-        val=(2971, 20316),
-        test=(2545, 14354),
-        miniv=(100, 821),
+    ("phrasecut", ""): (
+        *_table(
+            _PHRASECUT,
+            ("images", "expressions"),
+            train=(71746, 310816),
+            test=(2545, 14354),
+            miniv=(100, 821),
+        ),
+        *_table(f"{_PHRASECUT} (less miniv)", ("images", "expressions"), val=(2871, 19495)),
     ),
     ("coca", ""): _table(_COCA, ("groups", "images"), test=(80, 1295)),
     ("mevis", ""): _table(_MEVIS, ("groups",), train=(23051,), valid_u=(793,), valid=(2236,)),
