@@ -31,7 +31,7 @@ from tris.metrics.gather import gather_rows
 from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
 from tris.tracking.panels import GalleryItem, save_gallery
-from tris.tracking.tables import final_table, generalized_table
+from tris.tracking.tables import final_table
 from tris.tracking.wandb_run import Tracker
 
 Rows = Int64[np.ndarray, "expr columns"]
@@ -80,8 +80,6 @@ def main() -> None:
         scratch.write_text(json.dumps(results, indent=2) + "\n")
         scratch.replace(stage.folders.metrics)
         stage.say(final_table(results))
-        if any(True for _ in generalized_splits(stage.config, stage.folders)):
-            stage.say(generalized_table(results))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
 

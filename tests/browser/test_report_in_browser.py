@@ -13,6 +13,7 @@ from selenium.webdriver.chrome.service import Service
 from tris.tracking.local_log import LocalLog
 from tris.tracking.panels import GalleryItem, save_gallery
 from tris.tracking.report import write_report
+from tris.tracking.runs import read_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -85,7 +86,7 @@ def browser(tmp_path_factory):
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     runs = [write_run(folder / f"run{seed}", seed=seed) for seed in (0, 1, 2)]
-    return write_report(runs, folder / "out")
+    return write_report([read_run(run) for run in runs], folder / "out")
 
 
 def show(browser, page, *, width, height=900):

@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from tris.data.index import open_index
 from tris.data.masks import encode_mask
 from tris.data.tokens import Tokenizer
 from tris.errors import InputError, exits_cleanly
+from tris.metrics.refinement import RefinementConfig
 from tris.pseudo.label import LabelConfig
-from tris.pseudo.label_presets import SEGMENTER_LABELS
 from tris.tracking.overlays import REFUSAL
 
 
@@ -48,9 +49,10 @@ class PredictArguments:
         image: Photographs.
         expression: Sentences.
         index: An index that `tris prepare` wrote.
-        split: Of that index.
+        split: Of that index; with ``--index`` only.
         crf: Sharpen each mask, by itself, with a dense CRF.
-        refinement: That CRF. The default suits photographs and a segmenter's probabilities.
+        refinement: That CRF; with ``--crf`` only. The default suits photographs and a segmenter's
+            probabilities.
         saliency: With ``--index``: each line also holds the network's map, grey, which Co-SOD
             metrics are computed of.
     """
@@ -62,8 +64,13 @@ class PredictArguments:
     index: Path | None = None
     split: str = "val"
     crf: bool = False
-    refinement: LabelConfig = SEGMENTER_LABELS
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
     saliency: bool = False
+
+    @property
+    def label_rule(self) -> LabelConfig | None:
+        """The rule by which each map becomes a mask; None = no CRF."""
+        return self.refinement.label_rule() if self.crf else None
 
 
 @exits_cleanly
@@ -71,6 +78,7 @@ def main(arguments: list[str]) -> None:
     """Run `tris predict` with the words that follow it on the command line."""
     wanted = tyro.cli(PredictArguments, args=arguments, prog="tris predict")
     _check_question(wanted)
+    _check_options(wanted, arguments)
     if wanted.out.exists() and not wanted.out.is_dir():
         raise InputError(f"{wanted.out} is a file; name a folder for the results in --out.")
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,14 +113,22 @@ def _check_question(wanted: PredictArguments) -> None:
         raise InputError("There is no photograph; name at least one after --image.")
 
 
+def _check_options(wanted: PredictArguments, arguments: Sequence[str]) -> None:
+    """Make sure that no option was given that would do nothing, be it with its default."""
+    names = [argument.partition("=")[0] for argument in arguments]
+    if not wanted.crf and any(name.startswith("--refinement.") for name in names):
+        raise InputError("--refinement is of the CRF; give --crf, too, or leave it out.")
+    if wanted.index is None and "--split" in names:
+        raise InputError("--split is of an index; give --index, or leave it out.")
+
+
 def _predict_index(wanted: PredictArguments, folder: Path) -> tuple[int, int]:
     """Return the number of predictions, and of refusals among them."""
     assert wanted.index is not None, "asked of photographs otherwise"
     index = open_index(wanted.index, wanted.split)
     network, tokenizer = load_network(wanted.model)
-    refinement = wanted.refinement if wanted.crf else None
     return write_predictions(
-        network, tokenizer, index, folder / "predictions.jsonl", refinement=refinement,
+        network, tokenizer, index, folder / "predictions.jsonl", refinement=wanted.label_rule,
         with_saliency=wanted.saliency,
     )  # fmt: skip
 
@@ -121,13 +137,13 @@ def _predict_all(wanted: PredictArguments, folder: Path) -> tuple[int, int]:
     """Return the number of predictions, and of refusals among them."""
     network, tokenizer = load_network(wanted.model)
     records: list[dict[str, Any]] = []
-    refinement = wanted.refinement if wanted.crf else None
     groups = _predict_groups(wanted, network, tokenizer) if network.input_spec.group_size else {}
     for path in wanted.image:
         photograph = read_photograph(path, is_turned=True)
         predictions = groups.get(path) or predict(
-            network, tokenizer, photograph, expressions=wanted.expression, refinement=refinement
-        )
+            network, tokenizer, photograph, expressions=wanted.expression,
+            refinement=wanted.label_rule,
+        )  # fmt: skip
         for expression, prediction in zip(wanted.expression, predictions, strict=True):
             record = describe(prediction, path, expression, number=len(records))
             _draw(prediction, photograph, folder, record=record)
@@ -143,9 +159,10 @@ def _predict_groups(
     """Return the predictions of every photograph, in the order of the sentences."""
     paths = list(dict.fromkeys(wanted.image))
     photographs = [read_photograph(path, is_turned=True) for path in paths]
-    refinement = wanted.refinement if wanted.crf else None
     by_sentence = [
-        predict_group(network, tokenizer, photographs, expression=each, refinement=refinement)
+        predict_group(
+            network, tokenizer, photographs, expression=each, refinement=wanted.label_rule
+        )
         for each in wanted.expression
     ]
     return {path: [each[row] for each in by_sentence] for row, path in enumerate(paths)}

@@ -44,8 +44,9 @@ def main(arguments: list[str]) -> None:
     output = options.out or options.runs[0] / "report"
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file, but --out wants a folder.")
-    groups = group_runs([read_run(directory) for directory in options.runs])
-    page = write_report(options.runs, output, most_sentences=options.gallery)
+    runs = [read_run(directory) for directory in options.runs]
+    page = write_report(runs, output, most_sentences=options.gallery)
+    groups = group_runs(runs)
     for group in groups:
         if len(groups) > 1:
             print(f"\n{'## ' if options.markdown else ''}{group.title}\n")

@@ -2,16 +2,57 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 
 from tris.data.images import read_photograph
 from tris.data.index import Index
 from tris.metrics.evaluator import Prediction
+from tris.pseudo.crf import CrfConfig
 from tris.pseudo.label import LabelConfig, PseudoLabel
+from tris.pseudo.label_presets import SEGMENTER_LABELS
 from tris.pseudo.pool import ImageTask, LabelPool
 from tris.pseudo.rivals import separate_contests
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """What of a label rule acts on the mask of a sentence that stands alone.
+
+    The defaults are those of `tris.pseudo.label_presets.SEGMENTER_LABELS`.
+
+    Attributes:
+        normalisation: What the map is read as: ``max`` = rectified and divided by its maximum;
+            ``sigmoid`` = a probability, sigmoid of the logit.
+        working_size: Longest side at which the CRF works, pixels; smaller photographs are not
+            enlarged, the mask has the photograph's size again. None = the photograph's own.
+        components: ``highest`` = of a mask the connected component (8 neighbours) stays in which
+            its map is highest; not for sentences about several objects. ``all`` = every one stays.
+        crf: Unary and kernels; reaches are in pixels of the working size.
+    """
+
+    normalisation: Literal["max", "sigmoid"] = "sigmoid"
+    working_size: int | None = 320
+    components: Literal["all", "highest"] = "all"
+    crf: CrfConfig = SEGMENTER_LABELS.crf
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        self.label_rule()
+
+    def label_rule(self) -> LabelConfig:
+        """Return the label rule by which a map becomes a mask of 0 and 1."""
+        return LabelConfig(
+            normalisation=self.normalisation,
+            foreground_threshold=self.crf.threshold,
+            degenerate="keep",
+            working_size=self.working_size,
+            crf=self.crf,
+            components=self.components,
+        )
 
 
 def refine_predictions(

@@ -20,8 +20,8 @@ from tris.tracking.charts import Series, line_chart, mean_series
 from tris.tracking.names import JOBS, json_metric, percent
 from tris.tracking.report_gallery import Card, make_cards
 from tris.tracking.report_tables import NUM_COLOURS, Headline, SplitTable, headlines, split_table
-from tris.tracking.runs import Curves, Group, Run, differing_settings, group_runs, read_run
-from tris.tracking.tables import NOTHING, splits_of
+from tris.tracking.runs import Curves, Group, Run, differing_settings, group_runs
+from tris.tracking.tables import NOTHING, generalized_splits_of, splits_of
 
 PAGE_NAME = "index.html"
 PICTURES_NAME = "index_files"
@@ -68,20 +68,16 @@ class Page:
     version: str
 
 
-def write_report(directories: Sequence[Path], output: Path, *, most_sentences: int = 24) -> Path:
+def write_report(runs: Sequence[Run], output: Path, *, most_sentences: int = 24) -> Path:
     """Write ``index.html`` and ``index_files/`` and return the page's path.
 
     Other files in ``output`` stay; an older report is replaced only when the new one is whole.
 
     Args:
-        directories: Folders of runs; seeds of one setting are averaged.
+        runs: At least one; seeds of one setting are averaged.
         output: Folder of the page.
         most_sentences: Size of the gallery.
-
-    Raises:
-        InputError: If a folder is no run.
     """
-    runs = [read_run(directory) for directory in directories]
     output.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=output))
     try:
@@ -113,11 +109,12 @@ def make_page(runs: Sequence[Run], pictures: Path, *, most_sentences: int) -> Pa
     groups = group_runs(runs)
     ordered = [run for group in groups for run in group.runs]
     names = list(dict.fromkeys(run.name for run in ordered))
+    splits = [*splits_of(ordered), *generalized_splits_of(ordered)]
     return Page(
         title=" · ".join(names[:3]) + (" …" if len(names) > 3 else ""),
         subtitle=_subtitle(len(runs), len(groups)),
         headlines=headlines(groups),
-        tables=[split_table(groups, split) for split in splits_of(ordered)],
+        tables=[split_table(groups, split) for split in splits],
         jobs=_jobs(groups),
         cards=make_cards(ordered, _run_titles(groups), pictures, most=most_sentences),
         legend=[group.title for group in groups],

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tris.tracking.names import METRICS, percent, step_title
+from tris.tracking.names import GENERALIZED_METRICS, METRICS, percent, step_title
 from tris.tracking.runs import Group, Run, Summary, summarise
 from tris.tracking.tables import (
     MAIN_METRICS,
     NOTHING,
     TYPE_METRICS,
+    generalized_splits_of,
     share_of_ceiling,
     splits_of,
     steps_of,
@@ -53,9 +54,10 @@ class Step(NamedTuple):
 
 
 class SplitTable(NamedTuple):
-    """All figures of one split."""
+    """All figures of one split; ``is_generalized`` = its sentences mean several objects or none."""
 
     split: str
+    is_generalized: bool
     metrics: list[str]
     types: list[str]
     columns: list[Column]
@@ -85,20 +87,26 @@ def headlines(groups: Sequence[Group]) -> list[Headline]:
 
 
 def split_table(groups: Sequence[Group], split: str) -> SplitTable:
-    """Return the table of one split: a row for each group within each step."""
+    """Return the table of one split: a row for each group within each step.
+
+    By type there are figures of ordinary splits alone.
+    """
     runs = [run for group in groups for run in group.runs]
-    types = types_of(runs, split)
+    is_generalized = split in generalized_splits_of(runs)
+    titles = GENERALIZED_METRICS if is_generalized else METRICS
+    types = [] if is_generalized else types_of(runs, split)
     steps = steps_of(runs, split)
     known = {key for step in steps for key in summarise(runs, step, split)}
-    metrics = [name for name in METRICS if name in known or name in MAIN_METRICS]
-    columns = [Column(METRICS[name], name, False) for name in metrics]
+    metrics = [name for name in titles if name in known or name in MAIN_METRICS]
+    columns = [Column(titles[name], name, False) for name in metrics]
     for kind in types:
         columns += [
             Column(METRICS[name], f"{kind}/{name}", number == 0)
             for number, name in enumerate(TYPE_METRICS)
         ]
     rows = [_step(groups, step, split, columns) for step in steps]
-    return SplitTable(split, [METRICS[name] for name in metrics], types, columns, rows)
+    names = [titles[name] for name in metrics]
+    return SplitTable(split, is_generalized, names, types, columns, rows)
 
 
 def _step(groups: Sequence[Group], step: str, split: str, columns: Sequence[Column]) -> Step:

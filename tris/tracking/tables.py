@@ -37,17 +37,19 @@ def final_table(metrics: StepMetrics | Sequence[Run], *, markdown: bool = False)
         markdown: Markdown instead of aligned text.
 
     Returns:
-        Text of at most 110 columns that ends in a newline; columns by type that do not fit go
-        into a second table.
+        Text of at most 110 columns that ends in a newline; columns that do not fit go into a
+        second table. Splits in which sentences mean several objects or none come last.
     """
     runs = list(metrics) if isinstance(metrics, Sequence) else [_as_run(metrics)]
+    write = _markdown if markdown else _plain
     texts: list[str] = []
     for split in splits_of(runs):
-        tables = final_tables(runs, split)
-        texts.extend(_markdown(table) if markdown else _plain(table) for table in tables)
+        texts.extend(write(table) for table in final_tables(runs, split))
         share = share_of_ceiling(runs, split)
         if share is not None:
             texts.append(f"The segmenter reaches {percent(share):.1f} % of the ceiling's mIoU.\n")
+    for split in generalized_splits_of(runs):
+        texts.extend(write(table) for table in generalized_tables(runs, split))
     return "\n".join(texts) if texts else "Nothing has been evaluated yet.\n"
 
 
@@ -76,27 +78,18 @@ def final_tables(runs: Sequence[Run], split: str) -> list[Table]:
     ]
 
 
-def generalized_table(metrics: StepMetrics) -> str:
-    """Return a table for each split in which sentences mean several objects or none; percentages.
-
-    Args:
-        metrics: Content of ``metrics.json``.
-    """
-    run, texts = [_as_run(metrics)], []
-    for split in _generalized_splits(run):
-        rows = []
-        for step in steps_of(run, split):
-            figures = summarise(run, step, split)
-            rows.append(
-                [step_title(step), *(cell(figures.get(name)) for name in GENERALIZED_METRICS)]
-            )
-        texts.append(_plain(Table(f"{split}, %", ["", *GENERALIZED_METRICS.values()], rows)))
-    return "\n".join(texts)
+def generalized_tables(runs: Sequence[Run], split: str) -> list[Table]:
+    """Return the table of a split of `generalized_splits_of`, in parts of at most 110 columns."""
+    rows = []
+    for step in steps_of(runs, split):
+        figures = summarise(runs, step, split)
+        rows.append([step_title(step), *(cell(figures.get(name)) for name in GENERALIZED_METRICS)])
+    return _cut(Table(_title(runs, split), ["", *GENERALIZED_METRICS.values()], rows))
 
 
 def splits_of(runs: Sequence[Run]) -> list[str]:
     """Return the splits with ordinary figures that any run was evaluated on; val first."""
-    generalized = _generalized_splits(runs)
+    generalized = generalized_splits_of(runs)
     found = [
         split
         for run in runs
@@ -105,6 +98,18 @@ def splits_of(runs: Sequence[Run]) -> list[str]:
         if split not in generalized
     ]
     return sorted(dict.fromkeys(found), key=lambda split: split != "val")
+
+
+def generalized_splits_of(runs: Sequence[Run]) -> list[str]:
+    """Return the splits in which sentences mean several objects or none, in the file's order."""
+    found = [
+        split
+        for run in runs
+        for splits in run.metrics.values()
+        for split, figures in splits.items()
+        if "generalized_mean_iou" in figures
+    ]
+    return list(dict.fromkeys(found))
 
 
 def steps_of(runs: Sequence[Run], split: str) -> list[str]:
@@ -142,17 +147,6 @@ def cell(summary: Summary | None) -> str:
     return f"{percent(summary.mean):.1f}{spread}"
 
 
-def _generalized_splits(runs: Sequence[Run]) -> list[str]:
-    found = [
-        split
-        for run in runs
-        for splits in run.metrics.values()
-        for split, figures in splits.items()
-        if "generalized_mean_iou" in figures
-    ]
-    return list(dict.fromkeys(found))
-
-
 def _main_cells(figures: dict[str, Summary]) -> list[str]:
     return [cell(figures.get(name)) for name in MAIN_METRICS]
 
@@ -178,6 +172,21 @@ def _widths(table: Table) -> list[int]:
 def _width(table: Table) -> int:
     widths = _widths(table)
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _cut(table: Table) -> list[Table]:
+    """Return the table in parts of at most 110 columns, each with the row titles."""
+    count = len(table.columns)
+    if _width(table) <= MAX_WIDTH or count == 2:
+        return [table]
+    middle = (count + 1) // 2
+    halves = [0, *range(1, middle)], [0, *range(middle, count)]
+    return [part for half in halves for part in _cut(_choose(table, half))]
+
+
+def _choose(table: Table, columns: Sequence[int]) -> Table:
+    titles, *rows = [[row[one] for one in columns] for row in [table.columns, *table.rows]]
+    return Table(table.title, titles, rows)
 
 
 def _plain(table: Table) -> str:

@@ -1,10 +1,12 @@
 import dataclasses
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 from configs.segmenter import dmmi_refcoco_unc, haris_refcoco_unc, tris_refcoco_unc
@@ -18,6 +20,10 @@ from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
 from tris.encoders.clip import ClipConfig
 from tris.encoders.vision_language import VisionLanguageConfig
 from tris.metrics.predictions import read_predictions
+from tris.metrics.refinement import RefinementConfig
+from tris.pseudo.contest import CompetitionConfig
+from tris.pseudo.label import make_label
+from tris.pseudo.label_presets import SEGMENTER_LABELS
 from tris.response.response_net import ResponseNetConfig
 from tris.segmenters.grser import GrserConfig
 from tris.segmenters.tris_net import TrisNetConfig
@@ -176,6 +182,55 @@ def test_a_crf_changes_masks_and_leaves_peaks_and_scores_of_the_peak(photograph,
         assert before["scores"]["peak"] == after["scores"]["peak"]
         assert after["mask"]["size"] == before["mask"]["size"]
         assert after["mask"]["counts"] != before["mask"]["counts"]
+
+
+OFFERED = {
+    "normalisation": "max",
+    "working-size": "16",
+    "components": "highest",
+    "crf.unary": "relative",
+    "crf.threshold": "0.7",
+    "crf.certainty": "0.99",
+    "crf.steepness": "0.3",
+    "crf.num-iterations": "1",
+    "crf.gaussian-sxy": "6",
+    "crf.gaussian-compat": "0",
+    "crf.bilateral-sxy": "3",
+    "crf.bilateral-srgb": "90",
+    "crf.bilateral-compat": "0",
+}
+"""Options of ``--refinement``, each with a value that is not its default."""
+
+
+def refine(*options):
+    """Return the mask that a segmenter's map of noise becomes on a photograph of noise."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    logits = rng.normal(0.2, 3, (24, 32)).astype(np.float32)
+    config = tyro.cli(RefinementConfig, args=options)
+    return make_label(logits, image, config.label_rule())
+
+
+@pytest.mark.parametrize("option", OFFERED)
+def test_every_setting_of_the_crf_acts(option):
+    unary = ["--crf.unary", "hard"] if option == "crf.certainty" else []
+    plain = refine(*unary)
+    assert 0 < plain.mean() < 1
+    assert (refine(*unary, f"--{option}", OFFERED[option]) != plain).any()
+
+
+def test_no_other_setting_is_offered(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    offered = re.findall(r"--refinement\.(\S+)", capsys.readouterr().out)
+    assert sorted(offered) == sorted(OFFERED)
+
+
+def test_the_crf_is_that_of_a_segmenters_maps_without_competition():
+    rule = dataclasses.replace(SEGMENTER_LABELS, degenerate="keep", competition="none")
+    assert RefinementConfig().label_rule() == dataclasses.replace(
+        rule, competing=CompetitionConfig()
+    )
 
 
 def test_peak_is_the_highest_logit_and_lies_in_a_mask_that_is_not_empty(model, photograph):

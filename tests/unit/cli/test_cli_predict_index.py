@@ -15,7 +15,6 @@ from tris.cli.prepare import main as prepare
 from tris.cli.score import main as score
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, train_word_tokenizer
-from tris.errors import InputError
 from tris.metrics.evaluator import Prediction, to_line
 from tris.metrics.rle import to_dense
 from tris.metrics.saliency import decode_saliency
@@ -108,12 +107,26 @@ def test_saliency_is_black_where_nothing_fits(coca):
         assert decode_saliency(line["saliency"], (30, 40)).max() == highest
 
 
-def test_saliency_is_for_a_split(model, tmp_path, capsys):
-    command = ["--model", str(model), "--image", "a.png", "--expression", "x", "--saliency"]
+REFUSED = {
+    "saliency of photographs": (["--saliency"], "--saliency is for a whole split"),
+    "a split of photographs": (["--split", "val"], "--split is of an index"),
+    "a refinement without a CRF": (["--refinement.working-size", "64"], "give --crf, too"),
+    "its default without a CRF": (["--refinement.crf.threshold=0.5"], "give --crf, too"),
+    "an index and photographs": (["--index", "index"], "An index brings its own photographs"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_options_that_do_not_go_together_are_refused(case, tmp_path, capsys):
+    arguments, sentence = REFUSED[case]
+    asked = ["--model", "absent", "--image", "a.png", "--expression", "x", *arguments]
     with pytest.raises(SystemExit) as caught:
-        predict([*command, "--out", str(tmp_path / "out")])
+        predict([*asked, "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err
     assert caught.value.code == 2
-    assert "whole split" in capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
 
 
 def test_a_crf_changes_the_masks_of_a_split_and_no_peak(coca, model, tmp_path):
@@ -132,11 +145,3 @@ def test_a_crf_changes_the_masks_of_a_split_and_no_peak(coca, model, tmp_path):
     scored = ["--index", str(coca), "--split", "test", "--json", str(tmp_path / "scores.json")]
     score([*scored, "--predictions", str(tmp_path / "crf" / file)])
     assert 0 <= json.loads((tmp_path / "scores.json").read_text())["mean_iou"] <= 1
-
-
-def test_an_index_and_photographs_together_are_refused(coca, model, tmp_path):
-    with pytest.raises((InputError, SystemExit)):
-        predict(
-            ["--model", str(model), "--index", str(coca), "--image", "a.png", "--expression", "x",
-             "--out", str(tmp_path / "out")]
-        )  # fmt: skip

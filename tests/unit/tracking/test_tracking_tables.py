@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tris.errors import InputError
-from tris.tracking.names import STEPS
+from tris.tracking.names import GENERALIZED_METRICS, STEPS
 from tris.tracking.runs import differing_settings, group_runs, read_run, summarise
 from tris.tracking.tables import final_table
 
@@ -61,6 +61,46 @@ def test_every_split_has_a_table_and_val_is_first():
     metrics = {"segmenter": {"test": {"mean_iou": 0.4}, "val": {"mean_iou": 0.5}}}
     text = final_table(metrics)
     assert text.index("val, %") < text.index("test, %")
+
+
+GENERALIZED = {
+    "generalized_mean_iou": 0.702,
+    "cumulative_iou": 0.664,
+    "no_target_accuracy": 0.788,
+    "target_accuracy": 0.976,
+    "mean_iou": 0.111,
+}
+
+
+@pytest.mark.parametrize("others", [{}, {"val": {"mean_iou": 0.5}}])
+def test_splits_of_several_objects_or_none_have_tables_behind_the_others(others):
+    text = final_table({"segmenter": {"gres_val": GENERALIZED, **others}, "labels": others})
+    *before, table = text.split("\n\n")
+    assert [each.splitlines()[0] for each in before] == [f"{split}, %" for split in others]
+    title, head, *rows = table.splitlines()
+    assert title == "gres_val, %"
+    assert head.split()[:4] == ["gIoU", "cIoU", "N-acc", "T-acc"]
+    assert [row.split()[3:7] for row in rows] == [["70.2", "66.4", "78.8", "97.6"]]
+
+
+def test_their_markdown_has_the_same_figures():
+    text = final_table({"segmenter": {"gres_val": GENERALIZED}}, markdown=True)
+    assert text.startswith("**gres_val, %**\n\n|  | gIoU | cIoU | N-acc | T-acc |")
+    assert "| Stage 2: segmenter | 70.2 | 66.4 | 78.8 | 97.6 |" in text
+
+
+def test_their_seeds_are_averaged_and_no_line_is_wider_than_110_columns(make_run):
+    runs = []
+    for seed in (0, 1, 2):
+        run = make_run(f"s{seed}", seed=seed)
+        figures = {name: 0.8 + seed / 10 for name in GENERALIZED_METRICS}
+        (run / "metrics.json").write_text(json.dumps({"segmenter": {"gres_val": figures}}))
+        runs.append(read_run(run))
+    for text in (final_table(runs), final_table(runs, markdown=True)):
+        assert text.count("gres_val, %; mean ± standard deviation of 3 seeds") == 2
+        assert text.count("90.0±10.0") == len(GENERALIZED_METRICS)
+        assert [text.count(title) for title in ("gIoU", "R_neg", " Acc")] == [1, 1, 1]
+    assert max(map(len, final_table(runs).splitlines())) <= 110
 
 
 def test_nothing_evaluated_is_said():

@@ -25,6 +25,9 @@ NUM_HEADS = NUM_LEVELS + 1
 class DecoderConfig:
     """The defaults are the released network; the switches are the paper's ablations.
 
+    Every row of Table V adds a part to the row before. The row that is named is what False gives,
+    together with the switches of all later rows.
+
     Attributes:
         dim: Channels of queries, maps and masks.
         num_attention_heads: Of every attention.
@@ -34,10 +37,11 @@ class DecoderConfig:
         has_tight_windows: Windows as small as cover the map, instead of the published rule; no
             difference where the side of the region grid divides no side of the map (480 pixels).
         has_regional_supervision: False = the naive mask head (Table V, row 1).
-        has_words_in_cross_attention: Of the mixed-modal decoder (Table V, row 3).
-        has_words_in_self_attention: Of the mixed-modal decoder (Table V, row 3).
+        has_words_in_cross_attention: Of the mixed-modal decoder; False in both attentions = a
+            decoder without words, in the place of ReLA's (Table V, row 2).
+        has_words_in_self_attention: Likewise (Table V, row 2).
         has_query_generator: Initial queries from the sentence; False = learned ones (Table V, row
-            4).
+            3).
         has_masked_attention: Whether a query looks only at the foreground and its own window.
         num_mask_heads: Heads that the mask loss sees, counted from the last (Table VI): 1 to 4.
         num_no_target_heads: Heads with a no-target branch, counted from the last (Table VI): 0 to
