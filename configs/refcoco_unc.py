@@ -19,7 +19,7 @@ from tris.training.settings import TrainingConfig
 
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
-    """Return the experiment; every field not named here has its released value as default."""
+    """Return the experiment: the released settings, but for what `docs/fidelity.md` lists."""
     return ExperimentConfig(
         name="refcoco_unc",
         data=DataConfig(),

@@ -28,6 +28,7 @@ from tris.metrics.evaluator import (
     to_line,
 )
 from tris.metrics.gather import gather_rows
+from tris.metrics.scorer import check_masks
 from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
 from tris.tracking.panels import GalleryItem, save_gallery
@@ -59,6 +60,7 @@ def main() -> None:
     known: dict[Key, Rows] = {}
     for split in stage.config.data.evaluation_splits:
         index = open_index(stage.folders.index, split)
+        check_masks(index)
         gallery = Gallery(index, split=split)
         for name, rows in evaluate_split(stage, index, gallery):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")

@@ -13,6 +13,7 @@ from tris.data.samples import ExpressionDataset
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.encoders.clip import ClipEncoder
 from tris.errors import InputError, exits_cleanly
+from tris.files import sweep_leftovers
 from tris.model_directory import ParameterGroup
 from tris.response.contrastive import contrastive_losses
 from tris.tracking.wandb_run import Tracker
@@ -29,7 +30,7 @@ def main() -> None:
     config = stage.config.pretrain
     if config is None:
         stage.say(f"Stage 0 is not needed: {stage.config.name} names pretrained weights.")
-    elif is_finished(stage.folders.job("pretrain"), fingerprint(stage)):
+    elif is_finished(stage.folders.job("pretrain"), fingerprint(stage), model=stage.folders.clip):
         stage.say(f"{stage.folders.clip} is there already.")
     else:
         train(stage, config)
@@ -75,6 +76,8 @@ def train(stage: Stage, config: PretrainConfig) -> None:
         ) as tracker,
     ):  # fmt: skip
         run.progress.tracker_id = tracker.run_id
+        if stage.is_main:
+            sweep_leftovers(stage.folders.clip.parent, stage.folders.clip.name)
         run.model.train()
         for batch in run.batches(batches):
             losses = run.model(batch)

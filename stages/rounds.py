@@ -16,6 +16,7 @@ from stages.label_settings import relabelling_settings, wanted_labels
 from stages.setup import Stage, ceiling_job, segmenter_job
 from tris.config import to_json
 from tris.errors import InputError
+from tris.folder_lock import live_writers
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
 from tris.pseudo.store import read_store_manifest
 from tris.training.checkpoint import CHECKPOINTS, CheckpointStore, read_progress
@@ -153,8 +154,8 @@ def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
     Nothing is trained before this has been settled, or the last round would find its folder taken.
 
     Raises:
-        InputError: If that training is the same round with other settings or has its place taken,
-            or is a later one than this run has.
+        InputError: If that training is the same round with other settings, has its place taken or
+            still runs, or is a later one than this run has.
     """
     last = stage.folders.job(last_job(stage))
     place = stage.folders.job(this.job)
@@ -171,6 +172,11 @@ def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
         if place.exists():
             raise InputError(
                 f"{last} and {place} both hold round {number}: remove the one that you do not want."
+            )
+        for _, writer in live_writers(last):
+            raise InputError(
+                f"Process {writer.pid} on {writer.host} is training {last}, which is to move to "
+                f"{place}: wait for it or stop it."
             )
     stage.accelerator.wait_for_everyone()
     if is_misplaced and stage.is_main:

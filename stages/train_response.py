@@ -35,8 +35,9 @@ def main() -> None:
     stage = start_stage("Stage 1: train response maps.", training="response.training")
     config = with_own_clip(stage)
     fingerprint = make_fingerprint(stage, config)
-    if is_finished(stage.folders.job(JOB), fingerprint):
-        stage.say(f"{stage.folders.model(JOB)} is there already.")
+    model = stage.folders.model(JOB)
+    if is_finished(stage.folders.job(JOB), fingerprint, model=model):
+        stage.say(f"{model} is there already.")
     else:
         train(stage, config, fingerprint)
     stage.accelerator.end_training()
@@ -124,15 +125,19 @@ def set_training_mode(network: ResponseNet, *, freeze_batch_norm: bool) -> None:
 
 
 def make_fingerprint(stage: Stage, config: ExperimentConfig[Any]) -> dict[str, Any]:
-    """Return the settings that the delivered weights depend on."""
+    """Return the settings that the delivered weights depend on.
+
+    Weights of stage 0 count by what they are, wherever the run is; others by their names.
+    """
     network = dataclasses.replace(
         config.response.network,
         encoder=dataclasses.replace(config.response.network.encoder, pretrained=""),
     )
-    calibration = dataclasses.replace(
-        config.response.calibration,
-        encoder=dataclasses.replace(config.response.calibration.encoder, pretrained=""),
-    )
+    calibration = config.response.calibration
+    if config.pretrain is not None:
+        calibration = dataclasses.replace(
+            calibration, encoder=dataclasses.replace(calibration.encoder, pretrained="")
+        )
     response = dataclasses.replace(config.response, network=network, calibration=calibration)
     clip = stage.folders.clip / "model.safetensors"
     start = digest_of_weights(clip) if config.pretrain else stage.config.response.network.encoder

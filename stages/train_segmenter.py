@@ -56,8 +56,9 @@ def train_round(stage: Stage, this: Round) -> None:
     """Train one round where that has not been done."""
     fingerprint = make_fingerprint(stage, this)
     adopt_training(stage, this, fingerprint)
-    if is_finished(stage.folders.job(this.job), fingerprint):
-        stage.say(f"{stage.folders.model(this.job)} is there already.")
+    model = stage.folders.model(this.job)
+    if is_finished(stage.folders.job(this.job), fingerprint, model=model):
+        stage.say(f"{model} is there already.")
     else:
         train(stage, this, fingerprint)
 

@@ -20,6 +20,7 @@ from tris.metrics.evaluator import (
     predict_split,
 )
 from tris.metrics.gather import gather_rows
+from tris.metrics.scorer import check_masks
 from tris.metrics.summary import compute_metrics
 from tris.model_directory import PretrainedModel
 from tris.segmenters.contract import Segmenter
@@ -46,11 +47,20 @@ def validate(stage: Stage, predict: Predict, dataset: ExpressionDataset) -> dict
 
 
 def check_selection(stage: Stage, training: TrainingConfig, index: Index) -> None:
-    """Make sure that the validation split has the metric by which weights are selected.
+    """Make sure that the validation split is scored, and has the metric that selects weights.
 
     Raises:
-        InputError: If that is gIoU, and no sentence of the split means nothing.
+        InputError: If it has no masks, or is never scored although that is to select; if the metric
+            is gIoU, and no sentence of the split means nothing.
     """
+    if training.select == "last" and training.evaluate_every is None:
+        return
+    if training.evaluate_every is None:
+        raise InputError(
+            f"training.select is {training.select}, but with training.evaluate_every=None nothing "
+            "is scored to select by: give it a number of steps, or select last."
+        )
+    check_masks(index)
     if training.select == "generalized_mean_iou" and not is_generalized(stage.config, index):
         raise InputError(
             f"training.select is generalized_mean_iou, but the split {index.split!r} of "

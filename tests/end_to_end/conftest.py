@@ -66,12 +66,16 @@ class Running:
     def wait(self):
         return [self.zygote.ask(wait=pid)["code"] for pid in self.pids]
 
-    def signal_once_there(self, path, number):
-        """Wait until a file or folder appears, then send a signal; returns the exit codes."""
+    def wait_for(self, path):
+        """Wait until a file or folder appears."""
         patience = time.monotonic() + PATIENCE
         while not path.exists():
             assert time.monotonic() < patience, f"{path} never came:\n{self.output}"
             time.sleep(0.005)
+
+    def signal_once_there(self, path, number):
+        """Wait until a file or folder appears, then send a signal; returns the exit codes."""
+        self.wait_for(path)
         self.signal(number)
         return self.wait()
 

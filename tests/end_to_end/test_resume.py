@@ -90,6 +90,24 @@ def newest(job_folder):
     return sorted((job_folder / "checkpoints").glob("step-*"))[-1]
 
 
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_second_training_of_a_run_is_refused_by_every_process_and_the_first_goes_on(
+    finished_run, unfinished_copy, zygote, run_settings, weights_of, num_processes
+):
+    run = unfinished_copy("response")
+    arguments = run_settings(run, "--response.training.checkpoint-steps=5")
+    first = zygote.start("train_response", arguments)
+    first.wait_for(checkpoint(run, "response", 5))
+    first.signal(signal.SIGSTOP)
+    second = zygote.start("train_response", arguments, num_processes=num_processes)
+    assert second.wait() == [2] * num_processes, second.output
+    assert second.output.count(f"error: process {first.pids[0]} on ") == num_processes
+    first.signal(signal.SIGCONT)
+    assert first.wait() == [0], first.output
+    assert weights_of(run / "response" / "model") == weights_of(finished_run / "response" / "model")
+    assert not list((run / "response").glob("lock-*"))
+
+
 @pytest.fixture
 def stopped(unfinished_copy, zygote, run_settings):
     """A stage 1 that was killed after its evaluation at step 12."""
@@ -141,3 +159,14 @@ def test_another_seed_gives_other_weights(
     run = unfinished_copy("response")
     zygote.run("train_response", run_settings(run, "--seed=1"))
     assert weights_of(run / "response" / "model") != weights_of(finished_run / "response" / "model")
+
+
+def test_stage_zero_sweeps_what_a_killed_one_left_beside_its_model(
+    copy_of_run, zygote, run_settings
+):
+    run = copy_of_run("data", "index")
+    torn = run / ".clip-12345678"
+    torn.mkdir()
+    zygote.run("pretrain_clip", run_settings(run, "--pretrain.training.steps=1"))
+    assert not torn.exists()
+    assert (run / "clip" / "config.json").is_file()

@@ -34,9 +34,9 @@ class LabelSettings:
     """Everything that decides what the labels are; another value means other labels.
 
     Attributes:
-        config: Nested settings (PRMS, label rule, input size, ...) as `dataclasses.asdict` gives
-            them.
-        weights: `digest_of_weights` per network ("response", "auxiliary").
+        config: Nested settings: how maps are chosen, the label rule, which form of the sentences
+            is read; the networks' own, such as their input size, are not among them.
+        weights: `digest_of_weights` per network ("response" and "judge", or "segmenter").
         data: Digest or fingerprint per data set that is labelled.
     """
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tris.errors import InputError
+from tris.folder_lock import live_writers
 from tris.pseudo.manifest import (
     LabelSettings,
     Manifest,
@@ -26,7 +27,6 @@ from tris.pseudo.records import (
     decode_line,
     read_shard,
 )
-from tris.pseudo.store_lock import live_writers
 
 SETTINGS_NAME = "settings.json"
 MANIFEST_NAME = "manifest.json"

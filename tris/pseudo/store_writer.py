@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tris.errors import InputError
+from tris.folder_lock import FolderLock, live_writers
 from tris.pseudo.manifest import (
     LabelSettings,
     Manifest,
@@ -16,7 +17,6 @@ from tris.pseudo.manifest import (
 )
 from tris.pseudo.records import LabelRecord, RecordKey, encode_line, read_shard
 from tris.pseudo.store import MANIFEST_NAME, SETTINGS_NAME, list_shards, refuse_stale
-from tris.pseudo.store_lock import StoreLock, live_writers
 
 
 class LabelStoreWriter:
@@ -44,7 +44,7 @@ class LabelStoreWriter:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._manifest = directory / MANIFEST_NAME
-        self._lock = StoreLock(directory, process_index=process_index, num_processes=num_processes)
+        self._lock = FolderLock(directory, process_index=process_index, num_processes=num_processes)
         try:
             _settle_settings(directory, settings)
             shard = directory / f"shard-{process_index:05d}-of-{num_processes:05d}.jsonl"

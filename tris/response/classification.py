@@ -111,7 +111,7 @@ def _sort_texts(
     """Return which pairs are positive, and which count at all."""
     own = pairs.is_own
     same_image = pairs.image_id[:, None] == pairs.text_image_id[None, :]
-    equal = (own.to(torch.uint8) @ _alike(pairs).to(torch.uint8)).bool() & ~own
+    equal = (own.float() @ _alike(pairs).float() > 0) & ~own
     ignored = torch.zeros_like(own)
     positives = own
     if config.same_image == "ignore":

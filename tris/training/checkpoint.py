@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tris.errors import InputError, first_line
-from tris.files import replace_directory
+from tris.files import replace_directory, sweep_leftovers
 
 CHECKPOINTS = "checkpoints"
 """Name of the folder inside ``RUN/<job>``."""
@@ -61,7 +61,8 @@ class CheckpointStore:
         return found[-1] if found else None
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written (main process)."""
+        """Remove what a killed process left half-written (main process); nobody may be writing."""
+        sweep_leftovers(self.directory, f"{_PREFIX}*")
         for torn in self.directory.glob(f".{_PREFIX}*"):
             shutil.rmtree(torn)
 
@@ -90,16 +91,17 @@ def write_tensors(state: dict[str, Any], path: Path) -> None:
     """Write tensors and plain containers.
 
     Raises:
-        InputError: If the disk is full or fails; the file is not there then.
+        InputError: If the disk is full or fails, or the folder is gone; the file is not there then.
     """
     try:
         torch.save(state, path)
     except (OSError, RuntimeError) as error:
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(next(each for each in path.parents if each.is_dir())).free
         path.unlink(missing_ok=True)
         raise InputError(
-            f"The checkpoint {path} cannot be written ({free / 1e6:.1f} MB are free there): free "
-            "some space and start again; the checkpoint before it is whole."
+            f"The checkpoint {path} cannot be written ({first_line(error)}; {free / 1e6:.1f} MB "
+            "are free there): free some space if it is full, and start again; the checkpoint "
+            "before it is whole."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from tris.errors import InputError
 from tris.model_directory import PretrainedModel
 from tris.training.run import TrainingRun
 
@@ -43,14 +44,21 @@ class Delivery:
                 self._write(self._best(metric))
 
     def finish(self) -> None:
-        """Write the model directory that the config selects, and close the training."""
-        final = self.run.directory / "model"
-        best = self._best(self.run.config.select)
-        if self.run.config.select != "last" and best.is_dir():
-            if self.run.accelerator.is_main_process:
-                PretrainedModel.from_pretrained(best).save_pretrained(final)
-        else:
+        """Write the model directory that the config selects, and close the training.
+
+        Raises:
+            InputError: If weights were to be selected, and this training was never evaluated.
+        """
+        final, select = self.run.directory / "model", self.run.config.select
+        if select == "last":
             self._write(final)
+        elif select not in self.run.progress.best:
+            raise InputError(
+                f"No evaluation gave {select}, by which weights were to be selected: remove "
+                f"{self.run.directory} to train again, with training.evaluate_every or select=last."
+            )
+        elif self.run.accelerator.is_main_process:
+            PretrainedModel.from_pretrained(self._best(select)).save_pretrained(final)
         self.run.finish()
 
     def _best(self, metric: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from tris.errors import InputError
 
 _FINISHED = "finished.json"
+_MODEL_FILES = ("config.json", "model.safetensors")
 _BYSTANDERS = {
     "training": {
         "num_workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "log_every",
@@ -63,16 +64,27 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Pat
         )
 
 
-def is_finished(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
+def is_finished(directory: Path, fingerprint: Mapping[str, Any], *, model: Path) -> bool:
     """Say whether the training of ``RUN/<job>`` was finished before.
 
+    Args:
+        directory: ``RUN/<job>``.
+        fingerprint: The experiment's settings.
+        model: The model directory that it delivered.
+
     Raises:
-        InputError: If it was, with other settings.
+        InputError: If it was, with other settings, or what it delivered is not there any more.
     """
     path = directory / _FINISHED
     if not path.is_file():
         return False
     check_same(json.loads(path.read_text())["fingerprint"], fingerprint, made=directory)
+    missing = [name for name in _MODEL_FILES if not (model / name).is_file()]
+    if missing:
+        raise InputError(
+            f"The training in {directory} is finished, but {model} lacks {' and '.join(missing)}: "
+            f"put back what was there, or remove {directory} to train anew."
+        )
     return True
 
 

@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from tris.batch import Batch
 from tris.errors import InputError
+from tris.files import sweep_leftovers
+from tris.folder_lock import FolderLock
 from tris.left_out import check_left_out, describe_left_out, load_stored_state, stored_state
 from tris.model_directory import FASTEST_LAYOUT
 from tris.training.checkpoint import (
@@ -38,6 +40,8 @@ Batches = Callable[[int], Iterator[Batch]]
 """Gives this process's batches from a pass on, without end."""
 
 _SAME_SIGNAL = 1.0  # seconds
+_DELIVERED = ("model", "best_*")
+"""Names of the model directories that `tris.training.delivery` writes beside the checkpoints."""
 
 
 @dataclass
@@ -61,7 +65,8 @@ class TrainingRun:
     """One training: the optimiser step, the schedule, checkpoints, and where it stands.
 
     As a context manager it turns Ctrl-C and SIGTERM into a last checkpoint; a second Ctrl-C leaves
-    at once.
+    at once. From its making until that context is left it locks its folder, so that two trainings
+    never write the same checkpoints.
     """
 
     def __init__(
@@ -90,7 +95,8 @@ class TrainingRun:
             fingerprint: Settings that a checkpoint must share to be continued.
 
         Raises:
-            InputError: If the checkpoint found belongs to other settings.
+            InputError: If the checkpoint found belongs to other settings, or another process trains
+                in that folder.
         """
         self.accelerator, self.config, self.total_steps = accelerator, config, total_steps
         self.network = network.to(memory_format=FASTEST_LAYOUT)
@@ -103,7 +109,17 @@ class TrainingRun:
         trained = torch.compile(network) if config.compile else network
         self.model, self.optimizer = accelerator.prepare(trained, optimizer)
         self.average = _make_average(self.network, config)
-        self.progress = self._resume()
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(
+            directory,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+        )
+        try:
+            self.progress = self._resume()
+        except BaseException:
+            self._lock.release()
+            raise
         self._resumed_step = self.step or None
         self._clock = time.monotonic()
         self._images_seen = 0
@@ -282,6 +298,7 @@ class TrainingRun:
     ) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
+        self._lock.release()
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         is_again = self._stop_signal is not None and number == signal.SIGINT
@@ -292,7 +309,7 @@ class TrainingRun:
             self._stop_signal, self._stop_time = number, time.monotonic()
 
     def _save_when_due(self) -> None:
-        """Save on a signal to any process, or when the main process's clock says so."""
+        """Save on a signal to any process, and when the step or any process's clock says so."""
         wants_stop = self._stop_signal is not None
         is_due = time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes
         if self._checkpoint_steps:
@@ -345,6 +362,8 @@ class TrainingRun:
     def _resume(self) -> Progress:
         if self.accelerator.is_main_process:
             self.store.sweep()
+            for names in _DELIVERED:
+                sweep_leftovers(self.directory, names)
         self.accelerator.wait_for_everyone()
         checkpoint = self.store.latest()
         if checkpoint is None:

@@ -9,7 +9,6 @@ import torch
 from configs.segmenter import tris_debug
 from tris.encoders.clip import ClipEncoder
 from tris.errors import InputError
-from tris.files import replace_directory
 from tris.model_directory import PretrainedModel, decode_config, find_class
 from tris.response.response_net import ResponseNet
 from tris.segmenters.contract import Segmenter
@@ -174,12 +173,3 @@ def test_configs_are_decoded_strictly():
             decode_config(Point, wrong)
     with pytest.raises(InputError, match="Point has no y, z in this version of tris"):
         decode_config(Point, {"x": 1, "z": 2, "y": 2})
-
-
-def test_a_directory_is_replaced_whole_and_no_graveyard_is_left(tmp_path):
-    new, target = tmp_path / "new", tmp_path / "target"
-    for folder, content in ((new, "new"), (target, "old")):
-        folder.mkdir()
-        (folder / content).write_text(content)
-    replace_directory(new, target)
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "new"]

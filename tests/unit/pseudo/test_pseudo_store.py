@@ -4,7 +4,6 @@ import signal
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import pytest
 
 from tris.errors import InputError
@@ -17,7 +16,6 @@ from tris.pseudo.store import (
     list_shards,
     open_label_store,
 )
-from tris.pseudo.store_lock import StoreLock
 from tris.pseudo.store_writer import LabelStoreWriter, finish_label_store
 
 SETTINGS = LabelSettings(config={"threshold": 0.5}, weights={"response": "ab"}, data={})
@@ -292,57 +290,3 @@ def test_a_store_that_lost_a_shard_is_refused(tmp_path):
     list_shards(tmp_path)[0].unlink()
     with pytest.raises(InputError, match="holds 3 labels, but its manifest counts 7"):
         open_label_store(tmp_path)
-
-
-def lock(directory, index=0, count=1):
-    return StoreLock(directory, process_index=index, num_processes=count)
-
-
-def test_two_jobs_cannot_write_the_same_store(tmp_path):
-    held = lock(tmp_path)
-    with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing"):
-        lock(tmp_path)
-    with pytest.raises(InputError, match="is writing"):
-        lock(tmp_path, 1, 2)
-    held.release()
-    lock(tmp_path, 1, 2).release()
-    assert not list(tmp_path.iterdir())
-
-
-def test_processes_of_one_job_write_side_by_side(tmp_path):
-    held = [lock(tmp_path, index, 2) for index in range(2)]
-    assert len(list(tmp_path.glob("lock-*"))) == 2
-    for each in held:
-        each.release()
-
-
-def forge_lock(directory, **changes):
-    lock(directory)
-    (path,) = directory.glob("lock-*")
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return path
-
-
-def dead_pid():
-    return next(pid for pid in range(2**22 - 1, 0, -1) if not psutil.pid_exists(pid))
-
-
-@pytest.mark.parametrize("changes", [{"started": 1.0}, {"pid": None}])
-@pytest.mark.parametrize(("index", "count"), [(0, 1), (0, 2)])
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, changes, index, count):
-    changes = {"pid": dead_pid()} if "pid" in changes else changes
-    forge_lock(tmp_path, **changes)
-    lock(tmp_path, index, count).release()
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_lock_of_another_machine_is_believed(tmp_path):
-    forge_lock(tmp_path, host="elsewhere", pid=dead_pid())
-    with pytest.raises(InputError, match=r"on elsewhere is writing .* delete lock-00000"):
-        lock(tmp_path)
-
-
-def test_a_damaged_lock_is_named(tmp_path):
-    forge_lock(tmp_path).write_text("[]")
-    with pytest.raises(InputError, match="is no lock file"):
-        lock(tmp_path)

@@ -149,8 +149,8 @@ def test_validation_of_other_splits_is_of_masks_alone_but_hears_the_head(stage, 
     )
 
 
-def selecting(stage, select, **data):
-    training = TrainingConfig(select=select)
+def selecting(stage, select, *, every=0, **data):
+    training = TrainingConfig(select=select, evaluate_every=every)
     config = stage.config
     config = dataclasses.replace(
         config,
@@ -165,6 +165,29 @@ def test_weights_are_selected_by_what_the_validation_split_can_say(stage, index_
     validation.check_selection(*selecting(stage, "mean_iou"), plain)
     validation.check_selection(*selecting(stage, "generalized_mean_iou"), index_with_none)
     validation.check_selection(*selecting(stage, "generalized_mean_iou", dataset="grefcoco"), plain)
+
+
+def test_nothing_is_selected_that_is_never_scored(stage):
+    plain = open_index(stage.folders.index, "val")
+    validation.check_selection(*selecting(stage, "last", every=None), plain)
+    with pytest.raises(InputError, match="evaluate_every=None nothing is scored to select by"):
+        validation.check_selection(*selecting(stage, "mean_iou", every=None), plain)
+
+
+def test_a_split_without_masks_is_not_scored(stage, monkeypatch):
+    """Empty masks would be right everywhere."""
+    train = open_index(stage.folders.index, "train")
+    assert not train.has_masks
+    for select, every in (("mean_iou", 0), ("last", 3)):
+        with pytest.raises(InputError, match="'train' of .* holds no masks to score against"):
+            validation.check_selection(*selecting(stage, select, every=every), train)
+    validation.check_selection(*selecting(stage, "last", every=None), train)
+    data = dataclasses.replace(stage.config.data, evaluation_splits=("train",))
+    config = dataclasses.replace(stage.config, data=data)
+    unscored = dataclasses.replace(stage, config=config)
+    monkeypatch.setattr(evaluate, "start_stage", lambda *_, **__: unscored)
+    with pytest.raises(InputError, match="'train' of .* holds no masks to score against"):
+        evaluate.main.__wrapped__()
 
 
 def test_what_cannot_be_computed_is_refused_before_training(stage):

@@ -15,6 +15,7 @@ from stages.rounds import adopt_training, find_round, make_fingerprint
 from stages.setup import Folders, Stage
 from tris.config import SelfTrainingConfig
 from tris.errors import InputError
+from tris.folder_lock import FolderLock
 from tris.pseudo.label_presets import EMBEDDED_LABELS
 from tris.pseudo.prms import PrmsConfig
 from tris.training.checkpoint import CheckpointStore
@@ -143,6 +144,17 @@ def test_a_begun_training_of_fewer_rounds_is_moved_and_can_go_on(tmp_path):
     assert not (tmp_path / "segmenter").exists()
     moved = CheckpointStore(stage.folders.job(this.job) / "checkpoints", keep=2)
     assert moved.latest().name == "step-00000003"
+
+
+def test_a_training_of_fewer_rounds_that_still_runs_is_not_moved(tmp_path):
+    begin(tmp_path / "segmenter", {"seed": 0})
+    held = FolderLock(tmp_path / "segmenter", process_index=0, num_processes=1)
+    stage = make_stage(tmp_path)
+    with pytest.raises(InputError, match=r"is training .*segmenter, which is to move"):
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
+    held.release()
+    adopt_training(stage, find_round(stage, 1), {"seed": 0})
+    assert not (tmp_path / "segmenter").exists()
 
 
 def test_a_begun_training_of_other_settings_is_refused_before_any_round_is_trained(tmp_path):

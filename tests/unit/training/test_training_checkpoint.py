@@ -57,6 +57,16 @@ def test_sweeping_removes_torn_ones_alone(tmp_path):
     assert names(store) == ["step-00000001"]
 
 
+def test_sweeping_puts_back_one_that_was_being_replaced(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    grave = tmp_path / ".step-00000001-old-abcdefgh"
+    grave.mkdir()
+    save(store, 1).rename(grave / "old")
+    store.sweep()
+    assert read_progress(store.latest())["step"] == 1
+    assert not grave.exists()
+
+
 def test_saving_a_step_again_replaces_it(tmp_path):
     store = CheckpointStore(tmp_path, keep=2)
     save(store, 1)
@@ -116,3 +126,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, monkeypat
     with pytest.raises(InputError, match="MB are free"):
         write_tensors({}, tmp_path / "state.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"state\.pt cannot be written .*directory.*MB are free"):
+        write_tensors({}, tmp_path / "checkpoints" / ".step-00000001.part" / "state.pt")

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from configs.segmenter import tris_debug
+from tris.errors import InputError
 from tris.segmenters.contract import Segmenter
 from tris.training.delivery import Delivery
-from tris.training.run import TrainingRun
+from tris.training.run import Progress, TrainingRun
 from tris.training.settings import TrainingConfig
 
 
@@ -23,7 +24,7 @@ class Run(TrainingRun):
         self.directory = directory
         self.steps_per_epoch = 3
         self.accelerator = SimpleNamespace(is_main_process=True)
-        self.best = {}
+        self.progress = Progress()
         self.network = tris_debug.get_debug_config().build()
 
     def delivered_network(self):
@@ -32,9 +33,9 @@ class Run(TrainingRun):
         return self.network
 
     def improves(self, metric, value):
-        is_better = value > self.best.get(metric, -1)
+        is_better = value > self.progress.best.get(metric, -1)
         if is_better:
-            self.best[metric] = value
+            self.progress.best[metric] = value
         return is_better
 
     def show(self, figures):
@@ -86,10 +87,12 @@ def test_the_weights_that_the_config_selects_are_delivered(tmp_path, select, ste
     assert run.is_finished
 
 
-def test_without_an_evaluation_the_last_weights_are_delivered(tmp_path):
+def test_the_best_of_an_earlier_training_is_not_delivered(tmp_path):
+    deliver(Run(tmp_path, select="mean_iou"), RISE_AND_FALL)
     run = Run(tmp_path, select="mean_iou")
-    deliver(run, [])
-    assert step_of(tmp_path / "model") == 0
+    with pytest.raises(InputError, match=r"No evaluation gave mean_iou"):
+        deliver(run, [])
+    assert not run.is_finished
 
 
 def test_only_the_main_process_writes(tmp_path):

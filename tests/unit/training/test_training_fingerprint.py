@@ -62,9 +62,36 @@ def test_the_sentence_says_what_to_remove_and_counts_what_it_does_not_list(tmp_p
     assert str(raised.value).startswith(f"{tmp_path / 'response'} was trained")
 
 
-def test_a_training_is_finished_when_it_says_so_with_the_same_settings(tmp_path):
-    assert not is_finished(tmp_path, settings())
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    return folder
+
+
+def test_a_training_is_finished_when_it_says_so_with_the_same_settings(tmp_path, model):
+    assert not is_finished(tmp_path, settings(), model=model)
     write_finished(tmp_path, settings(), {"mean_iou": 0.5})
-    assert is_finished(tmp_path, settings(num_workers=1))
+    assert is_finished(tmp_path, settings(num_workers=1), model=model)
     with pytest.raises(InputError, match="learning_rate"):
-        is_finished(tmp_path, settings(learning_rate=1.0))
+        is_finished(tmp_path, settings(learning_rate=1.0), model=model)
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        (["config.json"], "model lacks config.json:"),
+        (["model.safetensors"], "model lacks model.safetensors:"),
+        (["config.json", "model.safetensors"], "lacks config.json and model.safetensors:"),
+    ],
+)
+def test_a_finished_training_whose_model_is_gone_says_what_to_remove(
+    tmp_path, model, removed, named
+):
+    write_finished(tmp_path, settings(), {})
+    for name in removed:
+        (model / name).unlink()
+    with pytest.raises(InputError, match=rf"{named}.* remove {tmp_path} to train anew"):
+        is_finished(tmp_path, settings(), model=model)

@@ -44,7 +44,8 @@ def saved(tmp_path):
     with torch.no_grad():
         run.network.head.weight.fill_(3.0)
         run.average.module.head.weight.fill_(4.0)
-    run.save()
+    with run:
+        run.save()
     return tmp_path
 
 

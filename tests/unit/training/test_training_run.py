@@ -197,15 +197,45 @@ def test_checkpoints_keep_best_figures_and_the_dashboards_run(tmp_path):
     run.progress.tracker_id = "abc"
     assert run.improves("mean_iou", 0.25)
     assert not run.improves("mean_iou", 0.25)
-    run.save()
+    with run:
+        run.save()
     resumed = make_run(tmp_path)
     assert (resumed.progress.tracker_id, resumed.progress.best) == ("abc", {"mean_iou": 0.25})
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
-    make_run(tmp_path, fingerprint={"seed": 0}).save()
+    with make_run(tmp_path, fingerprint={"seed": 0}) as run:
+        run.save()
     with pytest.raises(InputError, match="seed: 0 there, 1 now"):
         make_run(tmp_path, fingerprint={"seed": 1})
+    assert not list(tmp_path.glob("lock-*"))
+
+
+def test_a_second_training_of_a_folder_is_refused_and_leaves_the_first_ones_checkpoint(tmp_path):
+    first = make_run(tmp_path)
+    scratch = first.store.begin(3)
+    with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing {tmp_path};"):
+        make_run(tmp_path)
+    assert scratch.is_dir()
+    with first:
+        pass
+    make_run(tmp_path)
+    assert not scratch.exists()
+
+
+def test_a_training_that_fails_lets_others_train(tmp_path):
+    run = make_run(tmp_path)
+    with pytest.raises(InputError, match="not finite"), run:
+        run.update({"bad": torch.tensor(float("nan"))}, next(run.batches(stream)))
+    make_run(tmp_path)
+
+
+def test_models_that_a_killed_training_left_are_swept_and_one_being_replaced_is_put_back(tmp_path):
+    for folder in (".best_mean_iou-old-abcdefgh/old", ".model-12345678", "best_mean_iou_plan"):
+        (tmp_path / folder).mkdir(parents=True)
+    make_run(tmp_path)
+    found = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert found == {"best_mean_iou", "best_mean_iou_plan"}
 
 
 def test_a_finished_training_drops_its_checkpoints(tmp_path):

@@ -1,0 +1,74 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tris.files import replace_directory, sweep_leftovers
+
+
+def make(folder, content):
+    folder.mkdir(parents=True)
+    (folder / content).touch()
+    return folder
+
+
+def found(folder):
+    """Every file, by its path."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_directory_is_replaced_whole_and_no_graveyard_is_left(tmp_path):
+    make(tmp_path / "target", "old")
+    replace_directory(make(tmp_path / "new", "new"), tmp_path / "target")
+    assert found(tmp_path) == ["target/new"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_old_directory_is_deleted_only_when_the_new_one_is_in_its_place(tmp_path, monkeypatch):
+    make(tmp_path / "target", "old")
+    seen = []
+    remove = shutil.rmtree
+
+    def look_and_remove(path):
+        seen.append(found(tmp_path / "target"))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", look_and_remove)
+    replace_directory(make(tmp_path / "new", "new"), tmp_path / "target")
+    assert seen == [["new"]]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_what_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, error):
+    target, new = make(tmp_path / "target", "old"), make(tmp_path / "new", "new")
+    rename = Path.rename
+
+    def fail_once_the_place_is_free(path, to):
+        if path == new and not target.exists():
+            raise error
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail_once_the_place_is_free)
+    with pytest.raises(type(error)):
+        replace_directory(new, target)
+    assert found(tmp_path) == ["new/new", "target/old"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_old_directory_without_a_successor_is_put_back(tmp_path):
+    make(tmp_path / ".best_iou-old-abcdefgh" / "old", "only")
+    make(tmp_path / ".best_iou-12345678", "half")
+    sweep_leftovers(tmp_path, "best_*")
+    assert found(tmp_path) == ["best_iou/only"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_leftovers_of_other_names_and_whole_directories_stay(tmp_path):
+    make(tmp_path / "model", "new")
+    make(tmp_path / ".model-old-abcdefgh" / "old", "old")
+    (tmp_path / ".model-old-12345678").mkdir()
+    make(tmp_path / ".other-12345678", "half")
+    make(tmp_path / ".other-old-12345678" / "old", "old")
+    sweep_leftovers(tmp_path, "model")
+    assert found(tmp_path) == [".other-12345678/half", ".other-old-12345678/old/old", "model/new"]
+    assert len(list(tmp_path.iterdir())) == 3
