@@ -84,7 +84,8 @@ class Calibrator(nn.Module):
         """
         config = self.config
         maps = upsample(response_logits, batch.images.shape[-2:]).sigmoid()
-        kept = self.embed_kept(maps, batch, input_spec=input_spec)
+        # In bf16 a cosine near 1 is 1, and the logarithm of what is left to it infinite.
+        kept = _at_least_fp32(self.embed_kept(maps, batch, input_spec=input_spec))
         terms = {}
         if config.positive_weight > 0:
             similarity = functional.cosine_similarity(kept, self._embed_texts(batch.token_ids))
@@ -118,7 +119,7 @@ class Calibrator(nn.Module):
 
     def _embed_texts(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts embed"]:
         with torch.no_grad():
-            return self.encoder.embed_texts(token_ids)
+            return _at_least_fp32(self.encoder.embed_texts(token_ids))
 
     def _renormalise(
         self, images: Float[Tensor, "images 3 h w"], source: InputSpec
@@ -129,6 +130,10 @@ class Calibrator(nn.Module):
         mean, std = _per_channel(images, source.mean), _per_channel(images, source.std)
         own_mean, own_std = _per_channel(images, target.mean), _per_channel(images, target.std)
         return (images * std + mean - own_mean) / own_std
+
+
+def _at_least_fp32(embeddings: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
 
 def positive_loss(similarity: Float[Tensor, "expr"]) -> Float[Tensor, ""]:

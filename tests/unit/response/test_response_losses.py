@@ -5,9 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tris.batch import PairResponses
-from tris.response.calibration import CalibrationConfig, negative_loss, positive_loss
+from tris.response.calibration import (
+    CalibrationConfig,
+    Calibrator,
+    negative_loss,
+    positive_loss,
+)
 from tris.response.classification import (
     ClassificationConfig,
     classification_loss,
@@ -96,6 +102,34 @@ def test_other_objects_of_the_image_can_be_positives():
     everything = np.ones((2, 2), dtype=bool)
     expected = numpy_loss(numpy_scores(logits.numpy()), everything, everything)
     assert float(classification_loss(pairs, config)) == pytest.approx(expected, rel=1e-5)
+
+
+class NoProductOfIntegers(TorchDispatchMode):
+    """Stops at what no GPU has a kernel for."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm):
+            assert all(each.is_floating_point() for each in arguments), function
+        return function(*arguments, **(options or {}))
+
+
+def test_texts_are_sorted_with_what_a_gpu_can_do():
+    pairs = make_pairs(
+        torch.zeros(2, 2, 1, 1), image_id=[1, 2], text_image_id=[1, 2], referent_id=[1, 1],
+        text_id=[1, 2],
+    )  # fmt: skip
+    with NoProductOfIntegers():
+        assert classification_loss(pairs, ClassificationConfig()).isfinite()
+
+
+def test_calibration_is_of_full_precision_in_bf16(tiny_config, tiny_batch):
+    batch = tiny_batch([0, 1])
+    batch = batch._replace(negative_token_ids=batch.token_ids.flip(0).unsqueeze(1))
+    judge = Calibrator(tiny_config.encoder.build(), CalibrationConfig(num_negatives=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = judge(torch.zeros(2, 4, 4), batch, input_spec=tiny_config.input_spec)
+    assert len(terms) == 2
+    assert {term.dtype for term in terms.values()} == {torch.float32}
 
 
 def test_positive_loss_is_the_mean_negative_logarithm_and_is_finite_below_zero():

@@ -179,14 +179,14 @@ def test_a_split_without_masks_is_not_scored(stage, monkeypatch):
     train = open_index(stage.folders.index, "train")
     assert not train.has_masks
     for select, every in (("mean_iou", 0), ("last", 3)):
-        with pytest.raises(InputError, match="'train' of .* holds no masks to score against"):
+        with pytest.raises(InputError, match=r"'train' of .* holds no masks to score against"):
             validation.check_selection(*selecting(stage, select, every=every), train)
     validation.check_selection(*selecting(stage, "last", every=None), train)
     data = dataclasses.replace(stage.config.data, evaluation_splits=("train",))
     config = dataclasses.replace(stage.config, data=data)
     unscored = dataclasses.replace(stage, config=config)
     monkeypatch.setattr(evaluate, "start_stage", lambda *_, **__: unscored)
-    with pytest.raises(InputError, match="'train' of .* holds no masks to score against"):
+    with pytest.raises(InputError, match=r"'train' of .* holds no masks to score against"):
         evaluate.main.__wrapped__()
 
 
