@@ -15,9 +15,9 @@ from stages.gallery import Gallery
 from stages.rounds import earlier_job
 from stages.setup import Stage, ceiling_job, find_stage1, on_device, segmenter_job, start_stage
 from stages.train_response import respond
-from stages.validation import LOGGED, batches_for, predict_job
+from stages.validation import LOGGED, batches_for, open_scored, predict_job
 from tris.config import to_json
-from tris.data.index import Index, expression_types, open_index
+from tris.data.index import Index, expression_types
 from tris.errors import exits_cleanly
 from tris.metrics.baselines import BASELINES, predict_baseline
 from tris.metrics.evaluator import (
@@ -28,7 +28,6 @@ from tris.metrics.evaluator import (
     to_line,
 )
 from tris.metrics.gather import gather_rows
-from tris.metrics.scorer import check_masks
 from tris.metrics.summary import summarise
 from tris.response.response_net import ResponseNet
 from tris.tracking.panels import GalleryItem, save_gallery
@@ -59,8 +58,7 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     known: dict[Key, Rows] = {}
     for split in stage.config.data.evaluation_splits:
-        index = open_index(stage.folders.index, split)
-        check_masks(index)
+        index = open_scored(stage, split)
         gallery = Gallery(index, split=split)
         for name, rows in evaluate_split(stage, index, gallery):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from stages.setup import Stage, start_stage
+from stages.validation import check_drawing
 from tris.config import DataConfig
 from tris.data.index import open_index
-from tris.data.manifest import read_manifest
+from tris.data.manifest import digest_sources, read_manifest
 from tris.data.prepare.assemble import assemble
 from tris.data.prepare.custom import read_custom
 from tris.data.prepare.grefcoco import read_grefcoco
@@ -91,7 +92,7 @@ def check_origin(stage: Stage, index: Path, source: Path, *, dataset: str) -> No
     """Compare an index that is there with the files of the data set that is asked for.
 
     Raises:
-        InputError: If it was made of others.
+        InputError: If it was made of others, of what these were before, or with other settings.
     """
     data, manifest = stage.config.data, read_manifest(index)
     files = [Path(each).resolve() for each in manifest.sources]
@@ -107,6 +108,15 @@ def check_origin(stage: Stage, index: Path, source: Path, *, dataset: str) -> No
             f"not of {dataset} ({data.split_by}) from {source}: choose another RUN, or remove "
             "the index."
         )
+    # The embedded data are drawn anew where their config changes.
+    known = {} if data.synthetic is not None else manifest.source_digests
+    changed = [path for path, digest in digest_sources(known).items() if digest != known[path]]
+    if changed:
+        raise InputError(
+            f"{index} was made of what {' and '.join(changed)} held before: choose another RUN, or "
+            "remove the index."
+        )
+    check_drawing(data, manifest, index)
 
 
 def find_source(stage: Stage) -> tuple[Path, Path]:

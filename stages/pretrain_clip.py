@@ -9,6 +9,7 @@ from stages.loading import TrainingBatches, make_dataset
 from stages.setup import Stage, start_stage
 from tris.config import PretrainConfig, to_json
 from tris.data.index import open_index
+from tris.data.manifest import read_manifest
 from tris.data.samples import ExpressionDataset
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.encoders.clip import ClipEncoder
@@ -111,8 +112,10 @@ def make_batches(
 
 def fingerprint(stage: Stage) -> dict[str, object]:
     """Return the settings that the delivered CLIP depends on."""
-    return to_json({"seed": stage.config.seed, "data": stage.config.data,
-                    "pretrain": stage.config.pretrain})  # fmt: skip
+    config, sources = stage.config, read_manifest(stage.folders.index).contents
+    return to_json(
+        {"seed": config.seed, "data": config.data, "pretrain": config.pretrain, "sources": sources}
+    )
 
 
 def deliver(trained: nn.Module, stage: Stage) -> None:

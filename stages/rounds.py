@@ -15,6 +15,7 @@ from typing import Any
 from stages.label_settings import relabelling_settings, wanted_labels
 from stages.setup import Stage, ceiling_job, segmenter_job
 from tris.config import to_json
+from tris.data.manifest import read_manifest
 from tris.errors import InputError
 from tris.folder_lock import live_writers
 from tris.pseudo.manifest import LabelSettings, digest_of_weights
@@ -138,6 +139,7 @@ def make_fingerprint(stage: Stage, this: Round) -> dict[str, Any]:
         "segmenter": dataclasses.replace(config.segmenter, training=this.training, rounds=1),
         "stage1": digest_of_weights(stage1) if stage1.is_file() else None,
         "labels": labels.settings if labels else "annotated masks",
+        "sources": read_manifest(stage.folders.index).contents,
     }
     if this.start is not None:
         settings |= {"round": this.number, "starts_from": digest_of_weights(this.start)}

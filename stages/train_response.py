@@ -13,6 +13,7 @@ from stages.validation import check_selection, validate
 from tris.batch import Batch
 from tris.config import ExperimentConfig, to_json
 from tris.data.index import open_index
+from tris.data.manifest import read_manifest
 from tris.data.tokens import build_tokenizer
 from tris.distributed import relative_share
 from tris.errors import exits_cleanly
@@ -142,7 +143,13 @@ def make_fingerprint(stage: Stage, config: ExperimentConfig[Any]) -> dict[str, A
     clip = stage.folders.clip / "model.safetensors"
     start = digest_of_weights(clip) if config.pretrain else stage.config.response.network.encoder
     return to_json(
-        {"seed": config.seed, "data": config.data, "response": response, "starts_from": start}
+        {
+            "seed": config.seed,
+            "data": config.data,
+            "response": response,
+            "starts_from": start,
+            "sources": read_manifest(stage.folders.index).contents,
+        }
     )
 
 

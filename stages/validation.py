@@ -1,6 +1,7 @@
 """A split as a network wants it, and the look at one that trainings take now and then."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from accelerate.utils import send_to_device
 
@@ -8,7 +9,9 @@ from stages.evaluate_generalized import generalized_protocol, is_generalized
 from stages.loading import evaluation_loader, make_dataset
 from stages.setup import Stage, on_device
 from tris.batch import Batch
-from tris.data.index import Index
+from tris.config import DataConfig
+from tris.data.index import Index, open_index
+from tris.data.manifest import Manifest
 from tris.data.samples import ExpressionDataset
 from tris.data.tokens import build_tokenizer
 from tris.errors import InputError
@@ -66,6 +69,33 @@ def check_selection(stage: Stage, training: TrainingConfig, index: Index) -> Non
             f"training.select is generalized_mean_iou, but the split {index.split!r} of "
             f"{index.directory} has no sentence about nothing: select mean_iou, "
             "peak_in_mask_accuracy or last."
+        )
+
+
+def open_scored(stage: Stage, split: str) -> Index:
+    """Open a split that is to be scored.
+
+    Raises:
+        InputError: If it has no masks, or not those that the config asks for.
+    """
+    index = open_index(stage.folders.index, split)
+    check_masks(index)
+    check_drawing(stage.config.data, index.manifest, index.directory)
+    return index
+
+
+def check_drawing(data: DataConfig, manifest: Manifest, directory: Path) -> None:
+    """Make sure that an index holds the masks that the config asks for.
+
+    Raises:
+        InputError: If overlapping polygons were drawn otherwise.
+    """
+    drawn = manifest.options.get("overlapping_polygons", data.overlapping_polygons)
+    if drawn != data.overlapping_polygons:
+        raise InputError(
+            f"The masks in {directory} were drawn with overlapping_polygons={drawn}, not "
+            f"{data.overlapping_polygons}: choose another RUN, or remove the index and prepare it "
+            "again."
         )
 
 

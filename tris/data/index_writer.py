@@ -13,7 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from tris.data.index_counts import Counts
-from tris.data.manifest import MANIFEST_NAME, Manifest, SplitFacts, read_manifest, write_manifest
+from tris.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    SplitFacts,
+    digest_sources,
+    read_manifest,
+    write_manifest,
+)
 from tris.data.referent import SCHEMA, Referent, to_row
 from tris.errors import InputError, shorten
 from tris.files import replace_directory
@@ -135,12 +142,14 @@ class IndexWriter:
     def _finish(self) -> None:
         if not self._splits:
             raise InputError(f"Nothing was written to {self.directory}: no referent is left.")
+        sources = [str(path) for path in self._sources]
         manifest = Manifest(
             dataset=self._dataset,
             split_by=self._split_by,
             images=_portable(self._images, self.directory),
             splits=self.facts(),
-            sources=[str(path) for path in self._sources],
+            sources=sources,
+            source_digests=digest_sources(sources),
             skipped_images=self.skipped_images,
             left_out=self.left_out,
             warnings=self.warnings,

@@ -1,6 +1,8 @@
 """The manifest of an index: what it holds, where it came from, what was left out."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -52,6 +54,7 @@ class Manifest:
         images: The image folder; relative paths start at the index.
         splits: By name.
         sources: Official files that were read, by path.
+        source_digests: SHA-256 of those that are files, by path.
         skipped_images: Photographs that cannot be used, and why, by file name.
         left_out: Referents and sentences that are not in the index, one line each.
         warnings: What a person should know before trusting figures from this index.
@@ -67,6 +70,7 @@ class Manifest:
     images: str
     splits: dict[str, SplitFacts]
     sources: list[str] = field(default_factory=list)
+    source_digests: dict[str, str] = field(default_factory=dict)
     skipped_images: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -74,6 +78,22 @@ class Manifest:
     options: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
+
+    @property
+    def contents(self) -> list[str]:
+        """What the sources held, wherever they lie."""
+        return sorted(self.source_digests.values())
+
+
+def digest_sources(sources: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of the sources that are files, by path."""
+    digests = {}
+    for path in sources:
+        if not Path(path).is_file():
+            continue
+        with Path(path).open("rb") as file:
+            digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def write_manifest(manifest: Manifest, directory: Path) -> None:

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from configs import debug
-from stages import pretrain_clip
+from configs import debug, refcoco_unc
+from stages import pretrain_clip, train_response
 from stages.evaluate_generalized import generalized_splits
 from stages.gallery import Gallery
 from stages.loading import TrainingBatches, evaluation_loader, make_dataset
 from stages.prepare_data import find_official, prepare
 from stages.setup import Folders, Stage
+from stages.validation import open_scored
 from tris.config import DataConfig
 from tris.data.index import open_index
 from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokenizer
 from tris.errors import InputError
 from tris.metrics.evaluator import Prediction
+from tris.training.fingerprint import check_same
 from tris.training.settings import TrainingConfig
 
 NUM_TRAIN, NUM_VAL = 7, 5
@@ -89,6 +91,43 @@ def test_an_index_of_other_official_files_is_refused(prepared, tmp_path):
         prepare(make_stage(run, config=config, data=other))
     assert str(one) in str(raised.value)
     assert str(other) in str(raised.value)
+
+
+def test_an_index_of_what_official_files_were_before_is_refused(prepared, tmp_path):
+    run, config = tmp_path / "run", make_config(synthetic=None, evaluation_splits=("val",))
+    files = official_copy(prepared, tmp_path / "files")
+    prepare(make_stage(run, config=config, data=files))
+    (instances,) = files.rglob("instances.json")
+    instances.write_text(instances.read_text() + "\n")
+    with pytest.raises(InputError, match=r"made of what .*instances\.json held before"):
+        prepare(make_stage(run, config=config, data=files))
+
+
+def test_masks_that_were_drawn_otherwise_are_neither_kept_nor_scored(prepared, tmp_path):
+    run, config = tmp_path / "run", make_config(synthetic=None, evaluation_splits=("val",))
+    files = official_copy(prepared, tmp_path / "files")
+    prepare(make_stage(run, config=config, data=files))
+    data = dataclasses.replace(config.data, overlapping_polygons="refer-quirk")
+    other = make_stage(run, config=dataclasses.replace(config, data=data), data=files)
+    for use in (prepare, lambda stage: open_scored(stage, "val")):
+        with pytest.raises(InputError, match="overlapping_polygons=union, not refer-quirk"):
+            use(other)
+
+
+def test_trainings_on_other_files_are_other_trainings(prepared, tmp_path):
+    stage = make_stage(prepared)
+    moved = make_stage(shutil.copytree(prepared, tmp_path / "moved"))
+    drawn = dataclasses.replace(stage.config.data.synthetic, num_val_images=2)
+    other = make_stage(tmp_path / "other", config=make_config(synthetic=drawn))
+    prepare(other)
+    other = dataclasses.replace(other, config=stage.config)
+    public = refcoco_unc.get_config()
+    for fingerprint in (
+        pretrain_clip.fingerprint, lambda stage: train_response.make_fingerprint(stage, public)
+    ):  # fmt: skip
+        assert fingerprint(stage) == fingerprint(moved)
+        with pytest.raises(InputError, match="sources"):
+            check_same(fingerprint(stage), fingerprint(other), made=prepared)
 
 
 def test_grefcoco_is_scored_besides_refcoco_and_nothing_of_it_trained_on(shared_data, tmp_path):

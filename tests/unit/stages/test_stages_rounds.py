@@ -14,6 +14,7 @@ from stages.label_settings import active_label, active_selection
 from stages.rounds import adopt_training, find_round, make_fingerprint
 from stages.setup import Folders, Stage
 from tris.config import SelfTrainingConfig
+from tris.data.manifest import Manifest, write_manifest
 from tris.errors import InputError
 from tris.folder_lock import FolderLock
 from tris.pseudo.label_presets import EMBEDDED_LABELS
@@ -101,6 +102,8 @@ def test_how_far_earlier_rounds_read_counts_and_how_often_they_logged_does_not(t
         stage = dataclasses.replace(stage, config=config, switches=frozenset(["ceiling"]))
         return make_fingerprint(stage, find_round(stage, 2))
 
+    (tmp_path / "index").mkdir()
+    write_manifest(Manifest("refcoco", "unc", "images", {}), tmp_path / "index")
     start = tmp_path / "rounds" / "1" / "ceiling" / "model"
     start.mkdir(parents=True)
     save_file({"weight": torch.ones(2)}, start / "model.safetensors")

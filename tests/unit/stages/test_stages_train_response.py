@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from configs import debug, refcoco_unc
 from stages.setup import Folders, Stage
 from stages.train_response import make_fingerprint
+from tris.data.manifest import Manifest, write_manifest
 from tris.errors import InputError
 from tris.training.fingerprint import check_same
 
@@ -23,6 +24,8 @@ def fingerprint(run, config, *, start="", judge=""):
     )
     response = dataclasses.replace(response, network=network, calibration=calibration)
     config = dataclasses.replace(config, response=response)
+    (run / "index").mkdir(parents=True, exist_ok=True)
+    write_manifest(Manifest("refcoco", "unc", "images", {}), run / "index")
     return make_fingerprint(Stage(config, Folders(run), None, None), config)
 
 
