@@ -82,7 +82,9 @@ class Case:
 
 
 def open_run(run: Path) -> Stage:
-    """Return a run's experiment, as its last stage was told; nothing is written.
+    """Return a run's experiment, as its last stage that did something was told.
+
+    Nothing is written.
 
     Raises:
         InputError: If there is none.

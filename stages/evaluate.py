@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stages.validation import LOGGED, batches_for, open_scored, predict_job
 from tris.config import to_json
 from tris.data.index import Index, expression_types
 from tris.errors import exits_cleanly
+from tris.files import replace_file
 from tris.metrics.baselines import BASELINES, predict_baseline
 from tris.metrics.evaluator import (
     Prediction,
@@ -75,10 +76,9 @@ def main() -> None:
         for name, rows in evaluate_trained(stage, index, known):
             stage.say(f"{split}: {name} scored on {len(rows)} expressions")
             results.setdefault(name, {})[split] = summarise_generalized(rows, index, protocol)
+    stage.keep_config()
     if stage.is_main:
-        scratch = stage.folders.metrics.with_suffix(".part")
-        scratch.write_text(json.dumps(results, indent=2) + "\n")
-        scratch.replace(stage.folders.metrics)
+        replace_file(stage.folders.metrics, json.dumps(results, indent=2) + "\n")
         stage.say(final_table(results))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
@@ -170,22 +170,37 @@ def trained_jobs(stage: Stage) -> Iterator[tuple[str, str]]:
 def keep_predictions(
     stage: Stage, maps: Iterator[Prediction], index: Index
 ) -> Iterator[Prediction]:
-    """Pass maps on; with ``--predictions`` write them as `tris score` reads them.
+    """Pass maps on; with ``--predictions`` write ``RUN/predictions/SPLIT.jsonl`` for `tris score`.
 
-    Each process writes a file of its own, ``RUN/predictions/SPLIT-PROCESS.jsonl``.
+    Each process writes its part; the main one joins them when all are whole.
     """
     if "predictions" not in stage.switches:
         yield from maps
         return
     folder = stage.folders.run / "predictions"
     folder.mkdir(exist_ok=True)
-    final = folder / f"{index.split}-{stage.accelerator.process_index}.jsonl"
-    scratch = final.with_suffix(".part")
-    with scratch.open("w") as file:
+    parts = [
+        folder / f"{index.split}-{number}.part" for number in range(stage.accelerator.num_processes)
+    ]
+    with parts[stage.accelerator.process_index].open("w") as file:
         for each in maps:
             file.write(json.dumps(to_line(each)) + "\n")
             yield each
-    scratch.replace(final)
+    stage.accelerator.wait_for_everyone()
+    if stage.is_main:
+        join_predictions(parts, folder / f"{index.split}.jsonl")
+        for part in folder.glob("*.part"):
+            part.unlink()
+
+
+def join_predictions(parts: Sequence[Path], path: Path) -> None:
+    """Write every prediction once, in the order of `gather_rows`: by expression and referent."""
+    lines: dict[tuple[int, int], str] = {}
+    for part in parts:
+        for line in part.read_text().splitlines(keepends=True):
+            fields = json.loads(line)
+            lines.setdefault((fields["expression_id"], fields["ref_id"]), line)
+    replace_file(path, "".join(lines[key] for key in sorted(lines)))
 
 
 def load_response(stage: Stage) -> ResponseNet:

@@ -83,6 +83,7 @@ def fill_store(stage: Stage, labelling: Labelling, *, replaces: bool) -> None:
     check_components(labelling.label, labelling.index)
     make_way(stage, labelling, replaces=replaces)
     if is_label_store_finished(labelling.directory, labelling.settings):
+        stage.keep_config(replaces=False)
         stage.say(f"{labelling.directory} is there already.")
     else:
         label_share(stage, labelling)
@@ -128,6 +129,7 @@ def label_share(stage: Stage, labelling: Labelling) -> None:
         num_processes=stage.accelerator.num_processes,
     )
     with writer, LabelPool(labelling.label, count_workers(stage)) as pool, one_thread(stage):
+        stage.keep_config()
         keys = keys_by_expression(labelling.index)
         todo = batches_to_do(stage, labelling, keys, writer.done)
         missing = {key for numbers in todo for key in batch_keys(keys, numbers)}

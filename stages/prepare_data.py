@@ -27,6 +27,7 @@ def main() -> None:
     stage = start_stage("Prepare the data of a run.")
     if stage.is_main:
         prepare(stage)
+        stage.keep_config(replaces=False)
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
 

@@ -32,6 +32,7 @@ def main() -> None:
     if config is None:
         stage.say(f"Stage 0 is not needed: {stage.config.name} names pretrained weights.")
     elif is_finished(stage.folders.job("pretrain"), fingerprint(stage), model=stage.folders.clip):
+        stage.keep_config(replaces=False)
         stage.say(f"{stage.folders.clip} is there already.")
     else:
         train(stage, config)
@@ -76,6 +77,7 @@ def train(stage: Stage, config: PretrainConfig) -> None:
             tracking=stage.config.tracking,
         ) as tracker,
     ):  # fmt: skip
+        stage.keep_config()
         run.progress.tracker_id = tracker.run_id
         if stage.is_main:
             sweep_leftovers(stage.folders.clip.parent, stage.folders.clip.name)

@@ -14,6 +14,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from tris.config import ExperimentConfig, parse_stage, to_json
 from tris.encoders.clip import ClipConfig, ClipEncoder
 from tris.errors import InputError
+from tris.files import replace_file
 from tris.model_directory import FASTEST_LAYOUT, decode_config, read_description
 from tris.training.precision import choose_mixed_precision
 from tris.training.seeding import seed_everything
@@ -27,6 +28,11 @@ class Folders:
     """Where a run keeps what it makes; every stage reads and writes below ``run``."""
 
     run: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole experiment that the run's work was done for."""
+        return self.run / "config.json"
 
     @property
     def data(self) -> Path:
@@ -102,11 +108,21 @@ class Stage:
         if self.is_main:
             print(text, flush=True)
 
+    def keep_config(self, *, replaces: bool = True) -> None:
+        """Write ``RUN/config.json``, once no check of the stage can refuse the experiment any more.
+
+        Args:
+            replaces: Whether an older one makes way; not where the stage finds its work done, for
+                the next one may still refuse what this one does not depend on.
+        """
+        if self.is_main and (replaces or not self.folders.config.is_file()):
+            replace_file(self.folders.config, json.dumps(to_json(self.config), indent=2) + "\n")
+
 
 def start_stage(
     description: str, *, training: str | None = None, switches: Sequence[str] = ()
 ) -> Stage:
-    """Read the command line and start Accelerate.
+    """Read the command line and start Accelerate; nothing is written.
 
     Args:
         description: First line of the stage's help.
@@ -129,12 +145,6 @@ def start_stage(
     use_attention(settings)
     seed_everything(config.seed, process_index=accelerator.process_index)
     folders = Folders(arguments.run)
-    if accelerator.is_main_process:
-        folders.run.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(to_json(config), indent=2) + "\n"
-        scratch = folders.run / "config.json.part"
-        scratch.write_text(text)
-        scratch.replace(folders.run / "config.json")
     return Stage(config, folders, arguments.data, accelerator, arguments.switches)
 
 

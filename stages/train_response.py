@@ -38,6 +38,7 @@ def main() -> None:
     fingerprint = make_fingerprint(stage, config)
     model = stage.folders.model(JOB)
     if is_finished(stage.folders.job(JOB), fingerprint, model=model):
+        stage.keep_config(replaces=False)
         stage.say(f"{model} is there already.")
     else:
         train(stage, config, fingerprint)
@@ -76,6 +77,7 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
             resumed_step=run.resumed_step, tracking=config.tracking,
         ) as tracker,
     ):  # fmt: skip
+        stage.keep_config()
         run.progress.tracker_id = tracker.run_id
         set_training_mode(network, freeze_batch_norm=experiment.freeze_batch_norm)
         for batch in run.batches(batches):

@@ -58,6 +58,7 @@ def train_round(stage: Stage, this: Round) -> None:
     adopt_training(stage, this, fingerprint)
     model = stage.folders.model(this.job)
     if is_finished(stage.folders.job(this.job), fingerprint, model=model):
+        stage.keep_config(replaces=False)
         stage.say(f"{model} is there already.")
     else:
         train(stage, this, fingerprint)
@@ -116,6 +117,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             resumed_step=run.resumed_step, tracking=config.tracking,
         ) as tracker,
     ):  # fmt: skip
+        stage.keep_config()
         run.progress.tracker_id = tracker.run_id
         network.train()
         for batch in run.batches(batches):

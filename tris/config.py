@@ -368,8 +368,8 @@ def read_experiment(path: Path) -> ExperimentConfig[Any]:
         )
     except (json.JSONDecodeError, dacite.DaciteError) as error:
         raise InputError(
-            f"{path} is no experiment of this version of tris ({error}): every stage of the run "
-            "writes it anew."
+            f"{path} is no experiment of this version of tris ({error}): evaluate the run again, "
+            "which writes it anew."
         ) from error
 
 

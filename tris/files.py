@@ -1,13 +1,27 @@
-"""Putting finished folders in place; imports nothing heavy."""
+"""Putting finished files and folders in place; imports nothing heavy."""
 
 import contextlib
 import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _OLD = "-old-"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file; a reader sees the old one or the new one, whole, whoever else writes it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def replace_directory(new: Path, target: Path) -> None:

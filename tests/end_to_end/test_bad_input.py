@@ -35,7 +35,7 @@ def test_a_missing_data_folder_is_named(zygote, run_settings, tmp_path):
     arguments = run_settings(tmp_path / "run", "--tracking.tracking=none", "--data", str(missing))
     arguments[1] = config
     assert str(missing) in zygote.fail("prepare_data", arguments)
-    assert [each.name for each in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_real_data_without_a_folder_say_which_variable_is_missing(zygote, run_settings, tmp_path):
@@ -58,6 +58,30 @@ def test_a_run_of_other_data_is_refused(copy_of_run, zygote, run_settings):
     sentence = zygote.fail("prepare_data", run_settings(run, "--data.dataset=refcoco+"))
     assert "refcoco (unc)" in sentence
     assert "refcoco+ (unc)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("setting", "done", "refused"),
+    [
+        ("--response.training.steps=5", ["prepare_data", "pretrain_clip"], "train_response"),
+        ("--segmenter.training.steps=5", ["make_pseudo_labels"], "train_segmenter"),
+        ("--seed=1", ["prepare_data"], "pretrain_clip"),
+        ("--seed=1", ["make_pseudo_labels"], "train_segmenter"),
+    ],
+)
+def test_a_refused_setting_leaves_the_config_of_the_run(
+    copy_of_run, zygote, run_settings, setting, done, refused
+):
+    """As make goes on from stage to stage: those before may find their work done."""
+    run = copy_of_run(
+        "config.json", "data", "index", "index_with_masks", "clip", "pretrain", "response",
+        "labels", "segmenter",
+    )  # fmt: skip
+    before = (run / "config.json").read_bytes()
+    for stage in done:
+        assert "is there already" in zygote.run(stage, run_settings(run, setting))
+    assert "other settings" in zygote.fail(refused, run_settings(run, setting))
+    assert (run / "config.json").read_bytes() == before
 
 
 def test_labels_of_other_weights_are_refused_and_stay(copy_of_run, zygote, run_settings):

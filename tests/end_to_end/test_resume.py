@@ -142,7 +142,9 @@ def test_a_checkpoint_of_other_settings_is_refused_and_the_difference_named(
     stopped, zygote, run_settings
 ):
     arguments = run_settings(stopped, "--response.training.learning-rate=0.5")
+    before = (stopped / "config.json").read_bytes()
     sentence = zygote.fail("train_response", arguments)
+    assert (stopped / "config.json").read_bytes() == before
     assert "learning_rate: 0.001 there, 0.5 now" in sentence
     assert str(stopped / "response") in sentence
 

@@ -7,6 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from tris.cli.score import main as score
+
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
 
@@ -25,12 +27,12 @@ def test_labels_of_two_processes_equal_those_of_one(
     assert one[1] == other[1]
 
 
-def test_figures_and_gallery_of_two_processes_equal_those_of_one(
-    finished_run, copy_of_run, zygote, run_settings
+def test_figures_gallery_and_predictions_of_two_processes_equal_those_of_one(
+    finished_run, copy_of_run, zygote, run_settings, tmp_path
 ):
     parts = ("data", "index", "index_with_masks", "clip", "response", "labels", "segmenter")
     run = copy_of_run(*parts)
-    zygote.run("evaluate", run_settings(run), num_processes=2)
+    zygote.run("evaluate", [*run_settings(run), "--predictions"], num_processes=2)
     one, other = (json.loads((each / "metrics.json").read_text()) for each in (finished_run, run))
     assert one == other
     pictures = [
@@ -38,6 +40,15 @@ def test_figures_and_gallery_of_two_processes_equal_those_of_one(
         for each in (finished_run, run)
     ]
     assert pictures[0] == pictures[1]
+    (predictions,) = (run / "predictions").iterdir()
+    scores = tmp_path / "scores.json"
+    score([
+        "--index", str(run / "index"), "--split", "val", "--predictions", str(predictions),
+        "--json", str(scores),
+    ])  # fmt: skip
+    scored = json.loads(scores.read_text())
+    for name in ("mean_iou", "overall_iou", "precision_at_50", "peak_in_mask_accuracy"):
+        assert scored[name] == pytest.approx(other["segmenter"]["val"][name])
 
 
 def encoder_weights(model, prefix=""):

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tris.errors import InputError
+from tris.files import replace_file
 from tris.left_out import digest_of_state
 
 Kind = TypeVar("Kind")
@@ -104,16 +104,7 @@ def to_json(value: LabelSettings | Manifest) -> dict[str, Any]:
 
 def write_json(path: Path, value: LabelSettings | Manifest) -> None:
     """Write a dataclass; a reader sees the old file or the new one, whole."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump(to_json(value), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    replace_file(path, json.dumps(to_json(value), indent=2) + "\n")
 
 
 def read_settings(path: Path) -> LabelSettings:

@@ -1,5 +1,7 @@
 """How a network is trained; one dataclass for every stage."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +9,37 @@ from tris.errors import InputError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Selection = Literal["last", "mean_iou", "peak_in_mask_accuracy", "generalized_mean_iou"]
+
+_RANGES: dict[str, Callable[[float], bool]] = {
+    "0 or more": lambda value: value >= 0,
+    "1 or more": lambda value: value >= 1,
+    "a finite number above 0": lambda value: 0 < value < math.inf,
+    "0 to 1": lambda value: 0 <= value <= 1,
+    "0 to below 1": lambda value: 0 <= value < 1,
+}
+_WANTED = {
+    "global_batch_size": "1 or more",
+    "sentences_per_image": "0 or more",
+    "flip_probability": "0 to 1",
+    "epochs": "a finite number above 0",
+    "steps": "1 or more, or None",
+    "learning_rate": "0 or more",
+    "weight_decay": "0 or more",
+    "power": "0 or more",
+    "decay_from": "0 to below 1",
+    "lowest_rate": "0 to 1",
+    "warmup_steps": "0 or more",
+    "clip_norm": "a finite number above 0, or None",
+    "gradient_accumulation": "1 or more",
+    "ema_decay": "0 to below 1, or None",
+    "num_workers": "0 or more",
+    "checkpoint_minutes": "0 or more",
+    "checkpoint_steps": "0 or more, or None",
+    "keep_checkpoints": "1 or more",
+    "evaluate_every": "0 or more, or None",
+    "log_every": "1 or more",
+}
+"""What each field must be, as a person is told; `_RANGES` checks it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +121,17 @@ class TrainingConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        """Check what the schedule divides by, and what would otherwise have no effect."""
+        """Check what would divide by zero, train nothing or have no effect."""
+        for name, wanted in _WANTED.items():
+            value = getattr(self, name)
+            if value is not None and not _RANGES[wanted.removesuffix(", or None")](value):
+                raise InputError(f"{name} is {value}; use {wanted}.")
+        never_falls = self.schedule == "step" and not self.decay_at
+        if never_falls or not all(0 < part < 1 for part in self.decay_at):
+            raise InputError(
+                f"decay_at is {self.decay_at}; use parts of the training between 0 and 1, at least "
+                "one where schedule is step."
+            )
         if self.sentences_per_referent is not None:
             if self.sampling != "images":
                 raise InputError(
@@ -100,8 +143,3 @@ class TrainingConfig:
                     f"sentences_per_referent is {self.sentences_per_referent}: give 1 or more, or "
                     "None for all."
                 )
-        if not 0 <= self.decay_from < 1 or not 0 <= self.lowest_rate <= 1:
-            raise InputError(
-                f"decay_from is {self.decay_from} and lowest_rate {self.lowest_rate}; use parts of "
-                "the training from 0 to below 1, and factors from 0 to 1."
-            )

@@ -69,6 +69,7 @@ def test_what_is_not_overridden_stays():
             "did you mean --segmenter.image-losses.dice-weight?",
         ),
         ("--segmenter.image-losses.referent-weight=1", "give --segmenter.training.sampling=images"),
+        ("--response.training.log-every=0", "log_every is 0; use 1 or more."),
         ("--segmenter.image-losses.dice-weight=-1", "dice_weight is above 0 or None, not -1"),
         ("--sed=3", "There is no setting --sed: did you mean --seed?"),
         ("quite-something-else", "There is no setting quite-something-else: The option --help"),

@@ -1,9 +1,11 @@
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tris.files import replace_directory, sweep_leftovers
+from tris.files import replace_directory, replace_file, sweep_leftovers
 
 
 def make(folder, content):
@@ -15,6 +17,22 @@ def make(folder, content):
 def found(folder):
     """Every file, by its path."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    for text in ("old\n", "é\n"):
+        replace_file(path, text)
+        assert path.read_bytes() == text.encode()
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        replace_file(path, "new")
+    assert path.read_text() == "é\n"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_directory_is_replaced_whole_and_no_graveyard_is_left(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,8 +27,10 @@ from tris.data.tokens import TOKENIZER_FILE, build_tokenizer, train_word_tokeniz
 from tris.errors import InputError
 from tris.metrics.baselines import BASELINES, predict_baseline
 from tris.metrics.evaluator import Prediction, count_predictions, count_shared
+from tris.metrics.predictions import read_predictions
 from tris.metrics.refinement import refine_predictions
 from tris.metrics.rows import column
+from tris.metrics.scorer import Scorer
 from tris.metrics.summary import compute_metrics
 from tris.pseudo.label import PseudoLabel, label_referent
 from tris.pseudo.label_presets import EMBEDDED_COMPETING_LABELS, EMBEDDED_LABELS
@@ -60,8 +63,9 @@ def stage(tmp_path_factory):
     )
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic=synthetic))
     accelerator = SimpleNamespace(
-        process_index=0, num_processes=1, is_main_process=True, device=torch.device("cpu")
-    )
+        process_index=0, num_processes=1, is_main_process=True, device=torch.device("cpu"),
+        wait_for_everyone=lambda: None,
+    )  # fmt: skip
     run = tmp_path_factory.mktemp("evaluate") / "run"
     stage = Stage(config, Folders(run), None, accelerator, frozenset({"predictions"}))
     prepare(stage)
@@ -81,12 +85,59 @@ def test_a_head_that_says_nothing_fits_is_heard(predictions):
     assert [each.no_target for each in predictions] == [False] * (len(predictions) - 1) + [True]
 
 
-def test_predictions_on_disk_say_what_the_head_said(stage, predictions):
+@pytest.fixture
+def keep(stage, predictions):
+    """Return a function that keeps shares of the predictions, one of each process."""
     index = open_index(stage.folders.index, "val")
-    list(keep_predictions(stage, iter(predictions), index))
-    file = stage.folders.run / "predictions" / "val-0.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [line["no_target"] for line in lines] == [each.no_target for each in predictions]
+    folder = stage.folders.run / "predictions"
+
+    def keep(shares):
+        for process in reversed(range(len(shares))):
+            accelerator = SimpleNamespace(
+                process_index=process, num_processes=len(shares), is_main_process=process == 0,
+                wait_for_everyone=lambda: None,
+            )  # fmt: skip
+            part = dataclasses.replace(stage, accelerator=accelerator)
+            share = [predictions[number] for number in shares[process]]
+            assert list(keep_predictions(part, iter(share), index)) == share
+        (path,) = folder.iterdir()
+        assert path.name == "val.jsonl"
+        return path
+
+    yield keep
+    shutil.rmtree(folder)
+
+
+def test_predictions_on_disk_say_what_the_head_said(keep, predictions):
+    lines = [json.loads(line) for line in keep([range(len(predictions))]).read_text().splitlines()]
+    said = {each.referent.expression_ids[each.position]: each.no_target for each in predictions}
+    assert {line["expression_id"]: line["no_target"] for line in lines} == said
+
+
+def test_predictions_of_any_number_of_processes_are_one_file_that_can_be_scored(
+    stage, keep, predictions
+):
+    numbers = range(len(predictions))
+    whole = keep([numbers]).read_bytes()
+    path = keep([numbers[2::3], numbers[0::3], numbers[1::3], []])
+    assert path.read_bytes() == whole
+    scorer = Scorer(open_index(stage.folders.index, "val"))
+    for _, each in read_predictions(path):
+        scorer.add(each)
+    assert scorer.missing() == []
+
+
+def test_predictions_that_two_processes_made_are_written_once(keep, predictions):
+    numbers = range(len(predictions))
+    assert len(keep([numbers, numbers[:2]]).read_text().splitlines()) == len(predictions)
+
+
+def test_parts_that_a_killed_evaluation_left_are_removed_unread(stage, keep, predictions):
+    folder = stage.folders.run / "predictions"
+    folder.mkdir()
+    for process in range(3):
+        (folder / f"val-{process}.part").write_text("torn")
+    assert len(keep([range(len(predictions))]).read_text().splitlines()) == len(predictions)
 
 
 def test_a_split_of_a_generalized_data_set_is_predicted_once(stage, predictions, monkeypatch):

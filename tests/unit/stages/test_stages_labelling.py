@@ -1,5 +1,6 @@
 """Filling a store where referents are joined: they share a label, whenever each of them is made."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -54,8 +55,9 @@ def segment(batch):
 def stage(tmp_path, monkeypatch):
     monkeypatch.setattr(labelling, "count_workers", lambda stage: 0)
     accelerator = SimpleNamespace(
-        process_index=0, num_processes=1, is_main_process=True, device=torch.device("cpu")
-    )
+        process_index=0, num_processes=1, is_main_process=True, device=torch.device("cpu"),
+        wait_for_everyone=lambda: None,
+    )  # fmt: skip
     return Stage(debug.get_config(), Folders(tmp_path), None, accelerator)
 
 
@@ -87,28 +89,48 @@ def test_sentences_about_nothing_have_no_label(tmp_path):
 
 
 @pytest.fixture
-def fill(stage, index, tmp_path):
-    """Return a function that makes the labels that a store of a name lacks."""
+def make_labelling(index, tmp_path):
+    """Return a function that says how a store of a name is filled."""
     spec = InputSpec((SIZE, SIZE), tokenizer=TokenizerConfig("file", context_length=8))
     assets = {TOKENIZER_FILE: train_word_tokenizer(["thing number"], vocabulary_size=99)}
 
     def make(name):
-        label_share(stage, Labelling(
+        return Labelling(
             directory=tmp_path / name, settings=SETTINGS, index=index,
             network=SimpleNamespace(input_spec=spec, assets=assets),
             make_maps=partial(average_maps, segment, index=index, label=LABEL), label=LABEL,
             num_readers=0, log=tmp_path, used="", artifact="",
-        ))  # fmt: skip
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def fill(stage, make_labelling, tmp_path):
+    """Return a function that makes the labels that a store of a name lacks."""
+
+    def make(name):
+        label_share(stage, make_labelling(name))
         return tmp_path / name
 
     return make
 
 
-def test_joined_referents_share_a_label_and_others_compete(fill):
+@pytest.fixture
+def finish(fill):
+    """Return a function that makes a whole store."""
+
+    def make(name):
+        directory = fill(name)
+        finish_label_store(directory, expected_keys={("toy", number) for number in range(3)})
+        return directory
+
+    return make
+
+
+def test_joined_referents_share_a_label_and_others_compete(finish):
     assert LABEL.competing.map_overlap == 0.8
-    directory = fill("labels")
-    finish_label_store(directory, expected_keys={("toy", number) for number in range(3)})
-    store = open_label_store(directory)
+    store = open_label_store(finish("labels"))
     labels = [store.get("toy", number) for number in range(3)]
     for label, columns in zip(labels, [(0, 32), (0, 32), (40, 64)], strict=True):
         wanted = np.zeros((SIZE, SIZE), np.uint8)
@@ -142,3 +164,30 @@ def test_referents_of_several_objects_are_not_cut_to_one(stage, tmp_path):
 
 def test_referents_of_one_object_may_be_in_one_piece(index):
     check_components(replace(LABEL, components="highest"), index)
+
+
+def reseeded(stage):
+    return replace(stage, config=replace(stage.config, seed=stage.config.seed + 1))
+
+
+def test_labels_that_are_made_keep_the_config_and_labels_that_are_there_do_not(
+    stage, finish, make_labelling
+):
+    finish("labels")
+    config = stage.folders.config
+    before = config.read_bytes()
+    assert json.loads(before)["seed"] == stage.config.seed
+    fill_store(reseeded(stage), make_labelling("labels"), replaces=True)
+    assert config.read_bytes() == before
+    label_share(reseeded(stage), make_labelling("more labels"))
+    assert json.loads(config.read_bytes())["seed"] == stage.config.seed + 1
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_labels_of_other_settings_leave_the_config(stage, fill, finish, make_labelling, is_whole):
+    (finish if is_whole else fill)("labels")
+    before = stage.folders.config.read_bytes()
+    other = replace(make_labelling("labels"), settings=replace(SETTINGS, config={"text": "raw"}))
+    with pytest.raises(InputError, match="other weights or settings"):
+        fill_store(reseeded(stage), other, replaces=False)
+    assert stage.folders.config.read_bytes() == before

@@ -1,4 +1,7 @@
+import dataclasses
+import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,3 +34,29 @@ def test_networks_are_used_in_the_layout_that_training_has(start):
     )
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not network[0].weight.is_contiguous()
+
+
+def test_a_stage_that_starts_writes_nothing(start, tmp_path):
+    start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_config_is_kept_whole_once_a_stage_says_so(start, tmp_path):
+    for seed in (1, 2):
+        start(f"--seed={seed}").keep_config()
+        assert json.loads((tmp_path / "config.json").read_text())["seed"] == seed
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_stage_that_finds_its_work_done_keeps_the_config_only_where_there_is_none(
+    start, tmp_path
+):
+    for seed in (1, 2):
+        start(f"--seed={seed}").keep_config(replaces=False)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
+def test_only_the_main_process_keeps_the_config(start, tmp_path):
+    other = SimpleNamespace(is_main_process=False)
+    dataclasses.replace(start(), accelerator=other).keep_config()
+    assert list(tmp_path.iterdir()) == []
