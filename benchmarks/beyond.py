@@ -41,6 +41,8 @@ RESULTS = REPOSITORY / "docs" / "beyond.json"
 FOLDER = "beyond"
 PAPER, ALL, ALL_TWICE = "paper's recipe", "all, one round", "all, two rounds"
 PIECE, PIECE_TWICE = f"{ALL}, labels in one piece", f"{ALL_TWICE}, labels in one piece"
+CHOSEN, CHOSEN_TWICE = f"{ALL}, labels by their IoU", f"{ALL_TWICE}, labels by their IoU"
+CHOSEN_IN_ONE_PIECE = f"{CHOSEN}, in one piece"
 TRUE_MASKS = f"{ALL_TWICE}, annotated masks"
 TEST_RESULTS = REPOSITORY / "docs" / "beyond_test.json"
 TEST_ROWS = (PAPER, ALL, ALL_TWICE)
@@ -98,6 +100,19 @@ MERGING = (
 )
 FIRST_IN_ONE_PIECE = (("labels.label.components", "highest"),)
 IN_ONE_PIECE = (*FIRST_IN_ONE_PIECE, ("self_training.label.components", "highest"))
+CHOSEN_LABELS = (
+    ("labels.label.competition", "none"),
+    ("labels.selection.temperature", 0.1),
+    ("labels.selection.rival_weight", 1.0),
+)
+"""Best of benchmarks/competing_labels.py on validation images here, every component kept."""
+CHOSEN_LABELS_IN_ONE_PIECE = (
+    *FIRST_IN_ONE_PIECE,
+    ("labels.label.competition", "none"),
+    ("labels.selection.temperature", 0.2),
+    ("labels.selection.rival_weight", 1.0),
+)
+"""Best of all."""
 STAGE1, LABELS = ("response",), ("response", "labels")
 ROWS = {
     PAPER: Row(starts_from=None),
@@ -117,6 +132,13 @@ ROWS = {
     PIECE: Row(sets=IN_ONE_PIECE, starts_from=ALL, lent=STAGE1, config="synthetic_hard"),
     PIECE_TWICE: Row(
         sets=IN_ONE_PIECE, starts_from=PIECE, lent=LABELS, rounds=2, config="synthetic_hard"
+    ),
+    CHOSEN: Row(sets=CHOSEN_LABELS, starts_from=ALL, lent=STAGE1, config="synthetic_hard"),
+    CHOSEN_TWICE: Row(
+        sets=CHOSEN_LABELS, starts_from=CHOSEN, lent=LABELS, rounds=2, config="synthetic_hard"
+    ),
+    CHOSEN_IN_ONE_PIECE: Row(
+        sets=CHOSEN_LABELS_IN_ONE_PIECE, starts_from=ALL, lent=STAGE1, config="synthetic_hard"
     ),
 }  # fmt: skip
 COLUMNS = {"labels": "labels mIoU", **segmenter_ablation.COLUMNS}

@@ -36,7 +36,7 @@ LABELS = LabelExperiment(
     ),
     label=EMBEDDED_COMPETING_LABELS,
 )  # fmt: skip
-"""Not chosen on these scenes yet: docs/pseudo_labels.md has one seed of a search."""
+"""A search by the labels' IoU on these scenes finds others, and worse segmenters: docs/beyond.md."""
 
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
