@@ -36,7 +36,7 @@ LABELS = LabelExperiment(
     ),
     label=EMBEDDED_COMPETING_LABELS,
 )  # fmt: skip
-"""A search by the labels' IoU on these scenes finds others, and worse segmenters: docs/beyond.md."""
+"""A search here by the labels' IoU finds others, and worse segmenters: docs/beyond.md."""
 
 
 def get_config() -> ExperimentConfig[TrisNetConfig]:
