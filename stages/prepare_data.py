@@ -26,15 +26,18 @@ def main() -> None:
     """Write ``RUN/data`` (embedded set only), ``RUN/index`` and ``RUN/index_with_masks``."""
     stage = start_stage("Prepare the data of a run.")
     if stage.is_main:
-        prepare(stage)
-        stage.keep_config(replaces=False)
+        stage.keep_config(replaces=prepare(stage))
     stage.accelerator.wait_for_everyone()
     stage.accelerator.end_training()
 
 
-def prepare(stage: Stage) -> None:
-    """Make what is missing; a finished index of the same files is left as it is."""
+def prepare(stage: Stage) -> bool:
+    """Make what is missing, and say whether anything was.
+
+    A finished index of the same files is left as it is.
+    """
     source, images = find_source(stage)
+    is_new = False
     for index, keeps_masks in (
         (stage.folders.index, False),
         (stage.folders.index_with_masks, True),
@@ -45,6 +48,7 @@ def prepare(stage: Stage) -> None:
             continue
         release = read_release(stage.config.data, source)
         assemble(release, images=images, out=index, keep_training_masks=keeps_masks)
+        is_new = True
     prepare_generalized(stage, source, images)
     for split in (stage.config.data.train_split, *stage.config.data.evaluation_splits):
         index_of_split = open_index(stage.folders.index, split)
@@ -52,6 +56,7 @@ def prepare(stage: Stage) -> None:
             f"{split}: {len(index_of_split)} referents, {index_of_split.num_expressions} "
             f"expressions, masks {'kept' if index_of_split.has_masks else 'left out'}"
         )
+    return is_new
 
 
 def prepare_generalized(stage: Stage, source: Path, images: Path) -> None:
@@ -117,7 +122,7 @@ def check_origin(stage: Stage, index: Path, source: Path, *, dataset: str) -> No
             f"{index} was made of what {' and '.join(changed)} held before: choose another RUN, or "
             "remove the index."
         )
-    check_drawing(data, manifest, index)
+    check_drawing(data, open_index(index, data.train_split))
 
 
 def find_source(stage: Stage) -> tuple[Path, Path]:

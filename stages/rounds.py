@@ -156,11 +156,16 @@ def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
     Nothing is trained before this has been settled, or the last round would find its folder taken.
 
     Raises:
-        InputError: If that training is the same round with other settings, has its place taken or
-            still runs, or is a later one than this run has.
+        InputError: If that training still runs, is the same round with other settings or has its
+            place taken, or is a later one than this run has.
     """
     last = stage.folders.job(last_job(stage))
     place = stage.folders.job(this.job)
+    if place != last:
+        for _, writer in live_writers(last):
+            raise InputError(
+                f"Process {writer.pid} on {writer.host} is training {last}: wait for it or stop it."
+            )
     found = read_trained(last)
     number = 0 if found is None else found.get("round", 1)
     if number > stage.config.segmenter.rounds:
@@ -174,11 +179,6 @@ def adopt_training(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> No
         if place.exists():
             raise InputError(
                 f"{last} and {place} both hold round {number}: remove the one that you do not want."
-            )
-        for _, writer in live_writers(last):
-            raise InputError(
-                f"Process {writer.pid} on {writer.host} is training {last}, which is to move to "
-                f"{place}: wait for it or stop it."
             )
     stage.accelerator.wait_for_everyone()
     if is_misplaced and stage.is_main:

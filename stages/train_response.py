@@ -136,11 +136,10 @@ def make_fingerprint(stage: Stage, config: ExperimentConfig[Any]) -> dict[str, A
         config.response.network,
         encoder=dataclasses.replace(config.response.network.encoder, pretrained=""),
     )
-    calibration = config.response.calibration
-    if config.pretrain is not None:
-        calibration = dataclasses.replace(
-            calibration, encoder=dataclasses.replace(calibration.encoder, pretrained="")
-        )
+    judge = config.response.calibration.encoder
+    calibration = dataclasses.replace(
+        config.response.calibration, encoder=dataclasses.replace(judge, pretrained="")
+    )
     response = dataclasses.replace(config.response, network=network, calibration=calibration)
     clip = stage.folders.clip / "model.safetensors"
     start = digest_of_weights(clip) if config.pretrain else stage.config.response.network.encoder
@@ -150,6 +149,7 @@ def make_fingerprint(stage: Stage, config: ExperimentConfig[Any]) -> dict[str, A
             "data": config.data,
             "response": response,
             "starts_from": start,
+            "judge": None if config.pretrain else judge.pretrained,
             "sources": read_manifest(stage.folders.index).contents,
         }
     )

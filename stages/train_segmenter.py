@@ -16,7 +16,7 @@ from stages.rounds import (
     make_fingerprint,
 )
 from stages.setup import Stage, find_stage1, start_stage, wanted_text
-from stages.validation import check_selection, validate
+from stages.validation import check_drawing, check_selection, validate
 from tris.config import to_json
 from tris.data.index import Index, open_index
 from tris.data.joining import added_words
@@ -80,6 +80,8 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
         stage.folders.index_with_masks if is_ceiling(stage) else stage.folders.index,
         config.data.train_split,
     )
+    if is_ceiling(stage):
+        check_drawing(config.data, training_index)
     targets = find_targets(stage, this)
     training_set = make_dataset(stage, training_index, spec, tokenizer, targets=targets)
     validation_set = make_dataset(stage, validation_index, spec, tokenizer)

@@ -1,7 +1,6 @@
 """A split as a network wants it, and the look at one that trainings take now and then."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from accelerate.utils import send_to_device
 
@@ -11,7 +10,6 @@ from stages.setup import Stage, on_device
 from tris.batch import Batch
 from tris.config import DataConfig
 from tris.data.index import Index, open_index
-from tris.data.manifest import Manifest
 from tris.data.samples import ExpressionDataset
 from tris.data.tokens import build_tokenizer
 from tris.errors import InputError
@@ -23,7 +21,6 @@ from tris.metrics.evaluator import (
     predict_split,
 )
 from tris.metrics.gather import gather_rows
-from tris.metrics.scorer import check_masks
 from tris.metrics.summary import compute_metrics
 from tris.model_directory import PretrainedModel
 from tris.segmenters.contract import Segmenter
@@ -63,7 +60,13 @@ def check_selection(stage: Stage, training: TrainingConfig, index: Index) -> Non
             f"training.select is {training.select}, but with training.evaluate_every=None nothing "
             "is scored to select by: give it a number of steps, or select last."
         )
-    check_masks(index)
+    if not index.has_masks:
+        raise InputError(
+            f"The split {index.split!r} of {index.directory} has rows without masks and cannot be "
+            "scored: give them masks, or train without (training.select=last, "
+            "training.evaluate_every=None)."
+        )
+    check_drawing(stage.config.data, index)
     if training.select == "generalized_mean_iou" and not is_generalized(stage.config, index):
         raise InputError(
             f"training.select is generalized_mean_iou, but the split {index.split!r} of "
@@ -79,21 +82,25 @@ def open_scored(stage: Stage, split: str) -> Index:
         InputError: If it has no masks, or not those that the config asks for.
     """
     index = open_index(stage.folders.index, split)
-    check_masks(index)
-    check_drawing(stage.config.data, index.manifest, index.directory)
+    if not index.has_masks:
+        raise InputError(
+            f"The split {split!r} of {index.directory} has rows without masks and cannot be "
+            "scored: give them masks, or leave it out of data.evaluation_splits."
+        )
+    check_drawing(stage.config.data, index)
     return index
 
 
-def check_drawing(data: DataConfig, manifest: Manifest, directory: Path) -> None:
-    """Make sure that an index holds the masks that the config asks for.
+def check_drawing(data: DataConfig, index: Index) -> None:
+    """Make sure that a split has the masks that the config asks for.
 
     Raises:
         InputError: If overlapping polygons were drawn otherwise.
     """
-    drawn = manifest.options.get("overlapping_polygons", data.overlapping_polygons)
+    drawn = index.manifest.options.get("overlapping_polygons", data.overlapping_polygons)
     if drawn != data.overlapping_polygons:
         raise InputError(
-            f"The masks in {directory} were drawn with overlapping_polygons={drawn}, not "
+            f"The masks in {index.directory} were drawn with overlapping_polygons={drawn}, not "
             f"{data.overlapping_polygons}: choose another RUN, or remove the index and prepare it "
             "again."
         )

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
@@ -13,9 +14,9 @@ _OLD = "-old-"
 
 def replace_file(path: Path, text: str) -> None:
     """Write a file; a reader sees the old one or the new one, whole, whoever else writes it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -29,8 +30,10 @@ def replace_directory(new: Path, target: Path) -> None:
 
     The old one is moved away, the new one moved in, the old one deleted. Between the two moves a
     reader finds nothing for an instant, and one that opens several files meanwhile may get some of
-    each. If the process is killed in that instant, the old one stays hidden beside its place until
-    `sweep_leftovers` puts it back. Several processes may do so at once: the last one stays.
+    each. If the process is killed in that instant, or an error keeps the old one from being put
+    back, it stays whole as ``.NAME-old-*/old`` beside its place. Trainings put it back by
+    `sweep_leftovers`; elsewhere people must move it. Several processes may do so at once: the last
+    one stays.
     """
     graves: list[Path] = []
     try:
@@ -41,10 +44,10 @@ def replace_directory(new: Path, target: Path) -> None:
     except BaseException:
         for grave in reversed(graves):
             _restore(grave, target)
-        raise
-    finally:
-        for grave in graves:
             shutil.rmtree(grave)
+        raise
+    for grave in graves:
+        shutil.rmtree(grave)
 
 
 def sweep_leftovers(directory: Path, names: str) -> None:

@@ -1,5 +1,7 @@
 """Who is writing a folder: one lock file per process, so that two jobs never mix."""
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -7,12 +9,16 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
 from tris.errors import InputError
 
 _MOMENT = 0.01  # seconds
+_PATIENCE = 2.0  # seconds
+_UNSUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""How file systems answer that have no hard links or no modes: exFAT, many network mounts."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class FolderLock:
         self._path = directory / f"lock-{process_index:05d}-of-{num_processes:05d}.json"
         holder = _take(self._path, self._writer)
         if holder is not None:
-            _refuse(self._path, holder)
+            holders = [writer for _, writer in live_writers(directory)]
+            _refuse(directory, holders or [holder])
         try:
             self._refuse_others(directory)
         except InputError:
@@ -75,9 +82,13 @@ class FolderLock:
             self._path.unlink(missing_ok=True)
 
     def _refuse_others(self, directory: Path) -> None:
-        for path, writer in live_writers(directory):
-            if path != self._path and writer.num_processes != self._writer.num_processes:
-                _refuse(path, writer)
+        others = [
+            writer
+            for path, writer in live_writers(directory)
+            if path != self._path and writer.num_processes != self._writer.num_processes
+        ]
+        if others:
+            _refuse(directory, others)
 
 
 def live_writers(directory: Path) -> list[tuple[Path, Writer]]:
@@ -104,7 +115,7 @@ def _this_process(process_index: int = 0, num_processes: int = 1) -> Writer:
 
 def _take(path: Path, writer: Writer) -> Writer | None:
     """Put a lock in place; return who holds it, or None where it is the writer's now."""
-    while not _link(path, writer):
+    while not _put(path, writer):
         holder = _read(path)
         if holder is not None and holder.is_alive:
             return holder
@@ -113,17 +124,40 @@ def _take(path: Path, writer: Writer) -> Writer | None:
     return None
 
 
-def _link(path: Path, writer: Writer) -> bool:
+def _put(path: Path, writer: Writer) -> bool:
     # A finished file is linked into place: it exists whole or not at all, and only once.
+    text = json.dumps(asdict(writer))
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as scratch:
-        json.dump(asdict(writer), scratch)
+        scratch.write(text)
         scratch.flush()
-        os.fchmod(scratch.fileno(), 0o644)  # others are to read who it is
         try:
+            os.fchmod(scratch.fileno(), 0o644)  # others are to read who it is
             os.link(scratch.name, path)
         except FileExistsError:
+            # NFS may say so of a link that it made, where its first answer was lost.
+            with contextlib.suppress(FileNotFoundError):
+                return path.samefile(scratch.name)
             return False
-        return True
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            return _create(path, text)
+    return True
+
+
+def _create(path: Path, text: str) -> bool:
+    """Make a lock without a hard link; a reader may see it half-written for an instant."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+    except BaseException:
+        path.unlink()
+        raise
+    return True
 
 
 def _remove(path: Path, dead: Writer) -> None:
@@ -142,17 +176,31 @@ def _remove(path: Path, dead: Writer) -> None:
         right.unlink()
 
 
-def _refuse(path: Path, writer: Writer) -> None:
+def _refuse(directory: Path, holders: list[Writer]) -> NoReturn:
+    pids: dict[str, list[str]] = {}
+    for holder in holders:
+        pids.setdefault(holder.host, []).append(str(holder.pid))
+    names = "; ".join(f"{', '.join(numbers)} on {host}" for host, numbers in pids.items())
+    process, are, it, it_is = (
+        ("process", "is", "it", "it is")
+        if len(holders) == 1
+        else ("processes", "are", "them", "they are")
+    )
     raise InputError(
-        f"process {writer.pid} on {writer.host} is writing {path.parent}; wait for it or stop it, "
-        f"or delete {path.name} if you know that it is gone."
+        f"{process} {names} {are} writing {directory}; wait for {it} or stop {it}, "
+        f"or delete {directory}/lock-*.json if you know that {it_is} gone."
     )
 
 
 def _read(path: Path) -> Writer | None:
-    try:
-        return Writer(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is no lock file; delete it.") from error
+    """Return who holds a lock; one that may be half-written is given time to become whole."""
+    patience = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return Writer(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            if time.monotonic() > patience:
+                raise InputError(f"{path} is no lock file; delete it.") from error
+        time.sleep(_MOMENT)

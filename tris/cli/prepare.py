@@ -187,7 +187,11 @@ def _d3(wanted: PrepareArguments) -> Release:
 def _mevis(wanted: PrepareArguments) -> Release:
     if len(wanted.split) > 1:
         raise InputError("MeViS is prepared one split at a time: give one --split.")
-    return read_mevis(source=wanted.source, split=(wanted.split or ("valid_u",))[0])
+    return read_mevis(
+        source=wanted.source,
+        split=(wanted.split or ("valid_u",))[0],
+        keep_training_masks=not wanted.no_masks,
+    )
 
 
 def _grefcoco(wanted: PrepareArguments) -> Release:

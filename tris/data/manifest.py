@@ -80,9 +80,12 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     @property
-    def contents(self) -> list[str]:
-        """What the sources held, wherever they lie."""
-        return sorted(self.source_digests.values())
+    def contents(self) -> str | None:
+        """A name for what the sources held, wherever they lie; None where that is not known."""
+        if not self.source_digests:
+            return None
+        together = " ".join(sorted(self.source_digests.values()))
+        return hashlib.sha256(together.encode()).hexdigest()[:12]
 
 
 def digest_sources(sources: Iterable[str]) -> dict[str, str]:

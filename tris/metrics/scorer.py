@@ -18,26 +18,6 @@ from tris.metrics.saliency import SaliencyMean, decode_saliency, saliency_row
 from tris.metrics.summary import compute_metrics
 
 
-def check_masks(index: Index) -> None:
-    """Make sure that a split can be scored against.
-
-    Raises:
-        InputError: If a row has no mask.
-    """
-    if index.has_masks:
-        return
-    if index.facts.masks_left_out:
-        raise InputError(
-            f"the split {index.split!r} of {index.directory} holds no masks to score against: "
-            "prepare it again without --no-masks."
-        )
-    raise InputError(
-        f"{len(index) - index.facts.masks} of {len(index)} rows of the split {index.split!r} of "
-        f"{index.directory} have no mask to score against, because their source gives none: add "
-        "them there, or score another split."
-    )
-
-
 class Scorer:
     """Scores predictions as they come. Keeps one row per expression of the split, and no mask.
 
@@ -54,7 +34,8 @@ class Scorer:
     def __init__(
         self, index: Index, *, protocol: ScoringProtocol = STANDARD, resolution: int | None = None
     ) -> None:
-        check_masks(index)
+        if not index.has_masks:
+            raise InputError(_no_masks(index))
         self._index, self._protocol, self._resolution = index, protocol, resolution
         ids = index.column("expression_ids").combine_chunks().flatten().to_numpy()
         self._order = np.argsort(ids, kind="stable")
@@ -184,6 +165,20 @@ class Scorer:
         if not (self._protocol.with_contours and referent.group):
             return expression
         return self._sequences.setdefault(referent.group, len(self._sequences) + len(self._rows))
+
+
+def _no_masks(index: Index) -> str:
+    """Say why a split cannot be scored against."""
+    if index.facts.masks_left_out:
+        return (
+            f"the split {index.split!r} of {index.directory} holds no masks to score against: "
+            "prepare it again without --no-masks."
+        )
+    return (
+        f"{len(index) - index.facts.masks} of {len(index)} rows of the split {index.split!r} of "
+        f"{index.directory} have no mask to score against, because their source gives none: add "
+        "them there, or score another split."
+    )
 
 
 def _check_fits(prediction: Prediction, size: tuple[int, int], *, resolution: int | None) -> None:

@@ -14,7 +14,7 @@ METRICS = {
     "peak_in_box_accuracy": "PointIt",
     "box_accuracy": "box acc.",
 }
-"""JSON name -> the papers' name. The first four are the columns of every table."""
+"""JSON name -> the papers' name. The first four are the columns of every ordinary split."""
 
 GENERALIZED_METRICS = {
     "generalized_mean_iou": "gIoU",

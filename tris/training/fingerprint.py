@@ -9,6 +9,8 @@ from tris.errors import InputError
 
 _FINISHED = "finished.json"
 _MODEL_FILES = ("config.json", "model.safetensors")
+_FACTS = ("sources", "judge")
+"""What is found out about the data and the networks that a training starts from."""
 _BYSTANDERS = {
     "training": {
         "num_workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "log_every",
@@ -40,7 +42,7 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Pat
     """Compare what a checkpoint or a finished training says of itself with what is asked for.
 
     A setting that one of them does not know counts as None, which is how settings that came later
-    say that they are off.
+    say that they are off. Facts (`_FACTS`) are compared where both know them.
 
     Args:
         found: Its settings.
@@ -55,6 +57,7 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, made: Pat
         f"{name}: {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
         for name in sorted(left.keys() | right.keys())
         if left.get(name) != right.get(name)
+        and not (name in _FACTS and None in (left.get(name), right.get(name)))
     ]
     if different:
         more = f" and {len(different) - 5} more" if len(different) > 5 else ""

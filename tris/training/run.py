@@ -341,7 +341,6 @@ class TrainingRun:
             "referent_id": batch.referent_id.tolist(),
             "expression_id": batch.expression_id.tolist(),
         }
-        self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"non_finite-{self.accelerator.process_index}.json"
         path.write_text(json.dumps(ids, indent=2) + "\n")
         raise InputError(

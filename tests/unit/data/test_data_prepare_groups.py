@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tris.cli.prepare import main
 from tris.data.index import Index, Referent, open_index
 from tris.data.masks import decode_mask, encode_mask
 from tris.data.prepare.assemble import Settings, assemble
@@ -325,12 +326,42 @@ def test_mevis_has_no_masks_in_valid(mevis: Path):
     assert not any(each.is_no_target for each in index)
 
 
-@pytest.mark.parametrize("split", ["train", "valid_u"])
-def test_mevis_without_its_masks_is_refused_where_they_are_published(mevis: Path, split: str):
+@pytest.mark.parametrize(
+    ("split", "keep_training_masks"), [("train", True), ("valid_u", True), ("valid_u", False)]
+)
+def test_mevis_without_its_masks_is_refused_where_they_are_kept(
+    mevis: Path, split: str, keep_training_masks: bool
+):
     folder = (mevis / "valid_u").rename(mevis / split)
     (folder / "mask_dict.json").unlink()
     with pytest.raises(InputError, match=rf"{split}/mask_dict\.json is missing"):
-        read_mevis(source=mevis, split=split)
+        read_mevis(source=mevis, split=split, keep_training_masks=keep_training_masks)
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_mevis_text_alone_is_the_same_with_and_without_the_mask_file(mevis: Path, has_file: bool):
+    folder = (mevis / "valid_u").rename(mevis / "train")
+    if not has_file:
+        (folder / "mask_dict.json").unlink()
+    folders = ("--source", mevis, "--images", folder / "JPEGImages", "--out", mevis / "index")
+    main(["mevis", *map(str, folders), "--split", "train", "--no-masks", "--quiet"])
+    index = open_index(mevis / "index", "train")
+    assert index.facts.masks_left_out
+    assert [(each.mask, each.annotation_ids, each.is_no_target) for each in index] == [
+        (None, (10,), False),
+        (None, (10,), False),
+        (None, (10, 11), False),
+        (None, (10, 11), False),
+    ]
+
+
+def test_a_mevis_object_without_a_number_is_refused_in_text_alone(mevis: Path):
+    folder = (mevis / "valid_u").rename(mevis / "train")
+    meta = json.loads((folder / "meta_expressions.json").read_text())
+    meta["videos"]["v1"]["expressions"]["0"]["anno_id"] = ["ten"]
+    (folder / "meta_expressions.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="should have numbers as 'anno_id'"):
+        read_mevis(source=mevis, split="train", keep_training_masks=False)
 
 
 def test_mevis_without_a_single_mask_is_refused(mevis: Path):

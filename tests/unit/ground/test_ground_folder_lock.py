@@ -1,9 +1,11 @@
+import errno
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -57,16 +59,138 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, changes, index, coun
     assert not list(tmp_path.iterdir())
 
 
+def forge_locks(directory, count, host):
+    for index in range(count):
+        writer = {"pid": 10 + index, "host": host, "started": 1.0}
+        writer |= {"process_index": index, "num_processes": count}
+        path = directory / f"lock-{index:05d}-of-{count:05d}.json"
+        path.write_text(json.dumps(writer))
+
+
 def test_the_lock_of_another_machine_is_believed(tmp_path):
-    forge_lock(tmp_path, host="elsewhere", pid=dead_pid())
-    with pytest.raises(InputError, match=r"on elsewhere is writing .* delete lock-00000"):
+    pid = dead_pid()
+    forge_lock(tmp_path, host="elsewhere", pid=pid)
+    with pytest.raises(InputError) as refusal:
+        lock(tmp_path)
+    assert str(refusal.value) == (
+        f"process {pid} on elsewhere is writing {tmp_path}; wait for it or stop it, "
+        f"or delete {tmp_path}/lock-*.json if you know that it is gone."
+    )
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 3), (2, 3), (0, 1)])
+def test_a_refusal_names_every_holder_at_once(tmp_path, index, count):
+    forge_locks(tmp_path, 3, "elsewhere")
+    held = list(tmp_path.iterdir())
+    with pytest.raises(InputError) as refusal:
+        lock(tmp_path, index, count)
+    assert str(refusal.value) == (
+        f"processes 10, 11, 12 on elsewhere are writing {tmp_path}; wait for them or stop them, "
+        f"or delete {tmp_path}/lock-*.json if you know that they are gone."
+    )
+    assert sorted(tmp_path.iterdir()) == sorted(held)
+
+
+def test_a_refusal_names_holders_by_host(tmp_path):
+    forge_locks(tmp_path, 2, "one")
+    forge_locks(tmp_path, 3, "two")
+    with pytest.raises(InputError, match=r"processes 10, 11 on one; 10, 11, 12 on two are writing"):
         lock(tmp_path)
 
 
-def test_a_damaged_lock_is_named(tmp_path):
-    forge_lock(tmp_path).write_text("[]")
+def link_nothing(number):
+    def link(source, target):
+        raise OSError(number, os.strerror(number))
+
+    return link
+
+
+def link_and_lose_the_answer(source, target, link=os.link):
+    link(source, target)
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+FILE_SYSTEMS = {
+    "EPERM": link_nothing(errno.EPERM),
+    "EOPNOTSUPP": link_nothing(errno.EOPNOTSUPP),
+    "ENOSYS": link_nothing(errno.ENOSYS),
+    "answer lost": link_and_lose_the_answer,
+}
+
+
+@pytest.fixture(params=FILE_SYSTEMS)
+def odd_file_system(request, monkeypatch):
+    monkeypatch.setattr(os, "link", FILE_SYSTEMS[request.param])
+
+
+@pytest.mark.usefixtures("odd_file_system")
+def test_where_hard_links_fail_one_job_holds_the_folder(tmp_path):
+    held = lock(tmp_path)
+    for index, count in ((0, 1), (0, 2)):
+        with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing"):
+            lock(tmp_path, index, count)
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("odd_file_system")
+def test_where_hard_links_fail_a_dead_lock_is_taken_over(tmp_path):
+    forge_lock(tmp_path, pid=dead_pid())
+    lock(tmp_path).release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_modes_cannot_be_set_a_lock_is_made_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fchmod", link_nothing(errno.EPERM))
+    held = lock(tmp_path)
+    with pytest.raises(InputError, match="is writing"):
+        lock(tmp_path)
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", link_nothing(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        lock(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_written_without_links_is_not_left(tmp_path, monkeypatch):
+    def fill_the_disk(handle, mode):
+        os.close(handle)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "link", link_nothing(errno.EPERM))
+    monkeypatch.setattr(os, "fdopen", fill_the_disk)
+    with pytest.raises(OSError, match="full"):
+        lock(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("begun", ["", '{"pid": 1, "ho'])
+def test_a_lock_that_is_being_written_is_waited_for(tmp_path, begun):
+    held = lock(tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_text()
+    path.write_text(begun)
+    rest = threading.Timer(0.2, path.write_text, [whole])
+    rest.start()
+    with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing"):
+        lock(tmp_path)
+    rest.join()
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["[]", "", '{"pid": 1, "ho'])
+def test_a_damaged_lock_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("tris.folder_lock._PATIENCE", 0.1)
+    path = forge_lock(tmp_path)
+    path.write_text(content)
     with pytest.raises(InputError, match="is no lock file"):
         lock(tmp_path)
+    assert path.exists()
 
 
 def test_a_lock_that_is_anothers_by_now_is_not_released(tmp_path):

@@ -55,7 +55,7 @@ def test_the_training_split_has_masks_in_the_second_index_only(prepared):
 
 def test_preparing_again_writes_nothing(prepared, capsys):
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
-    prepare(make_stage(prepared))
+    assert not prepare(make_stage(prepared))
     assert "is there already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
 
@@ -68,7 +68,7 @@ def test_other_embedded_data_are_drawn_anew_with_their_indices(prepared, tmp_pat
     changed = dataclasses.replace(
         config, data=dataclasses.replace(config.data, synthetic=synthetic)
     )
-    prepare(make_stage(run, config=changed))
+    assert prepare(make_stage(run, config=changed))
     assert open_index(run / "index", "val").facts.images == 2
 
 

@@ -87,19 +87,28 @@ def test_a_head_that_says_nothing_fits_is_heard(predictions):
 
 @pytest.fixture
 def keep(stage, predictions):
-    """Return a function that keeps shares of the predictions, one of each process."""
+    """Return a function that keeps shares of the predictions, one of each process.
+
+    The main process is the first to be done; the others work while it waits for them.
+    """
     index = open_index(stage.folders.index, "val")
     folder = stage.folders.run / "predictions"
 
     def keep(shares):
-        for process in reversed(range(len(shares))):
+        def run(process, wait):
             accelerator = SimpleNamespace(
                 process_index=process, num_processes=len(shares), is_main_process=process == 0,
-                wait_for_everyone=lambda: None,
+                wait_for_everyone=wait,
             )  # fmt: skip
             part = dataclasses.replace(stage, accelerator=accelerator)
             share = [predictions[number] for number in shares[process]]
             assert list(keep_predictions(part, iter(share), index)) == share
+
+        def run_others():
+            for process in range(1, len(shares)):
+                run(process, lambda: None)
+
+        run(0, run_others)
         (path,) = folder.iterdir()
         assert path.name == "val.jsonl"
         return path
@@ -230,14 +239,14 @@ def test_a_split_without_masks_is_not_scored(stage, monkeypatch):
     train = open_index(stage.folders.index, "train")
     assert not train.has_masks
     for select, every in (("mean_iou", 0), ("last", 3)):
-        with pytest.raises(InputError, match=r"'train' of .* holds no masks to score against"):
+        with pytest.raises(InputError, match=r"'train' of .* has rows without masks"):
             validation.check_selection(*selecting(stage, select, every=every), train)
     validation.check_selection(*selecting(stage, "last", every=None), train)
     data = dataclasses.replace(stage.config.data, evaluation_splits=("train",))
     config = dataclasses.replace(stage.config, data=data)
     unscored = dataclasses.replace(stage, config=config)
     monkeypatch.setattr(evaluate, "start_stage", lambda *_, **__: unscored)
-    with pytest.raises(InputError, match=r"'train' of .* holds no masks to score against"):
+    with pytest.raises(InputError, match=r"'train' of .* has rows without masks"):
         evaluate.main.__wrapped__()
 
 

@@ -150,10 +150,13 @@ def test_a_begun_training_of_fewer_rounds_is_moved_and_can_go_on(tmp_path):
 
 
 def test_a_training_of_fewer_rounds_that_still_runs_is_not_moved(tmp_path):
-    begin(tmp_path / "segmenter", {"seed": 0})
+    (tmp_path / "segmenter").mkdir()
     held = FolderLock(tmp_path / "segmenter", process_index=0, num_processes=1)
     stage = make_stage(tmp_path)
-    with pytest.raises(InputError, match=r"is training .*segmenter, which is to move"):
+    with pytest.raises(InputError, match=r"is training .*segmenter: wait for it"):
+        adopt_training(stage, find_round(stage, 1), {"seed": 0})
+    begin(tmp_path / "segmenter", {"seed": 0})
+    with pytest.raises(InputError, match=r"is training .*segmenter: wait for it"):
         adopt_training(stage, find_round(stage, 1), {"seed": 0})
     held.release()
     adopt_training(stage, find_round(stage, 1), {"seed": 0})

@@ -32,7 +32,7 @@ def fingerprint(run, config, *, start="", judge=""):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"judge": "laion2b"}, r"calibration\.encoder\.pretrained: openai there, laion2b now"),
+        ({"judge": "laion2b"}, r"judge: openai there, laion2b now"),
         ({"start": "laion2b"}, r"starts_from\.pretrained: openai there, laion2b now"),
     ],
 )

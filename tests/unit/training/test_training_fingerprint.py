@@ -36,6 +36,13 @@ def test_settings_that_weights_depend_on_are_named(change, tmp_path):
         check_same(settings(), settings(**change), made=tmp_path)
 
 
+def test_facts_are_compared_where_both_know_them(tmp_path):
+    for one, other in (({}, {"sources": "a"}), ({"sources": "a"}, {"sources": None})):
+        check_same(settings() | one, settings() | other, made=tmp_path)
+    with pytest.raises(InputError, match="sources: a there, b now"):
+        check_same(settings() | {"sources": "a"}, settings() | {"sources": "b"}, made=tmp_path)
+
+
 def test_how_often_is_evaluated_matters_only_where_that_chooses_the_weights(tmp_path):
     check_same(settings(select="last"), settings(select="last", evaluate_every=5), made=tmp_path)
 

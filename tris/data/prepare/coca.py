@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tris.data.images import READ_ERRORS
@@ -71,16 +72,15 @@ def category_sentence(folder: str) -> str:
 def read_mask_file(path: Path, height: int, width: int) -> Rle:
     """Return the mask in a picture: grey over 127 is foreground (soft edges are cut there).
 
-    A picture without any value above 1 is one of 0 and 1: there 1 is foreground. In a picture with
-    a palette every index but 0 is foreground, whatever its colour.
+    A picture without any value above 1 is one of 0 and 1: there 1 is foreground. Where a pixel has
+    a colour from a palette, every index but 0 is foreground; a palette of greys gives grey values.
 
     Raises:
         InputError: If it cannot be read, or has another size than its photograph.
     """
     try:
         with Image.open(path) as picture:
-            has_palette = picture.mode == "P"
-            values = np.asarray(picture if has_palette else picture.convert("L"))
+            values = _grey_values(picture)
     except READ_ERRORS as error:
         raise InputError(f"The mask {path} cannot be read ({error}).") from error
     if values.shape != (height, width):
@@ -88,8 +88,7 @@ def read_mask_file(path: Path, height: int, width: int) -> Rle:
             f"The mask {path} is {values.shape[1]} x {values.shape[0]} pixels, its photograph "
             f"{width} x {height}."
         )
-    is_grey = not has_palette and values.max(initial=0) > 1
-    return encode_mask(values > (127 if is_grey else 0))
+    return encode_mask(values > (127 if values.max(initial=0) > 1 else 0))
 
 
 def draw_mask_file(path: Path, height: int, width: int) -> tuple[Rle, tuple[Box, ...]]:
@@ -97,6 +96,16 @@ def draw_mask_file(path: Path, height: int, width: int) -> tuple[Rle, tuple[Box,
     rle = read_mask_file(path, height, width)
     box = rle_to_box(rle)
     return rle, (box,) if box else ()
+
+
+def _grey_values(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return the grey of each pixel; 1 for every index but 0 of a palette with colours."""
+    if picture.mode != "P":
+        return np.asarray(picture.convert("L"))
+    # Pillow warns when a palette with transparency is converted to "L".
+    colours = np.asarray(picture.convert("RGBA"))[..., :3]
+    is_grey = (colours == colours[..., :1]).all()
+    return colours[..., 0] if is_grey else (np.asarray(picture) > 0).astype(np.uint8)
 
 
 def _mask_of(photograph: Path, folders: dict[str, Path], masks: Path) -> Path:

@@ -20,7 +20,8 @@ from tris.data.referent import Referent
 from tris.errors import InputError, shorten
 
 Masks = Mapping[str, Sequence[Any]]
-_SPLITS_WITH_MASKS = ("train", "valid_u")
+_TRAINING_SPLIT = "train"
+_SPLITS_WITH_MASKS = (_TRAINING_SPLIT, "valid_u")
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,21 @@ class _Sentence:
     objects: tuple[str, ...] | None
 
 
-def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
+def read_mevis(
+    *, source: Path, split: str = "valid_u", keep_training_masks: bool = True
+) -> SimpleRelease:
     """Read one split.
 
     Args:
         source: ``mevis/``, or the split's own folder. The image folder is its ``JPEGImages``.
         split: train, valid_u or valid.
+        keep_training_masks: False = the masks of train are not even read. Only they tell in which
+            frames an object shows: every row then has its sentence's objects, none is no-target.
 
     Raises:
-        InputError: If the files cannot be used, the masks of train or valid_u are missing, a mask
-            list does not fit its video's frames, or a sentence does not say what it means.
+        InputError: If the files cannot be used, the masks of train or valid_u are wanted and
+            missing, a mask list does not fit its video's frames, or a sentence does not say what
+            it means.
     """
     folder = source / split if (source / split).is_dir() else source
     meta_path, masks_path = folder / "meta_expressions.json", folder / "mask_dict.json"
@@ -51,8 +57,9 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict):
         raise InputError(f"{meta_path} has no videos: is it MeViS's meta_expressions.json?")
+    is_wanted = keep_training_masks or split != _TRAINING_SPLIT
     has_masks = split in _SPLITS_WITH_MASKS or masks_path.is_file()
-    masks = _read_masks(masks_path) if has_masks else {}
+    masks = _read_masks(masks_path) if is_wanted and has_masks else {}
     log = Log()
     sentences = list(_sentences(videos, masks, log))
     frames = {
@@ -76,6 +83,7 @@ def read_mevis(*, source: Path, split: str = "valid_u") -> SimpleRelease:
         sizes=_sizes(frames, sentences, masks),
         make_drafts=make_drafts,
         num_drafts=sum(len(sentence.frames) for sentence in sentences),
+        training_splits=(_TRAINING_SPLIT,),
         image_subfolders=("JPEGImages", f"{split}/JPEGImages"),
         log=log,
     )
@@ -88,9 +96,9 @@ def _sentences(videos: Mapping[str, Any], masks: Masks, log: Log) -> Iterator[_S
             what = f"Expression {key} of video {name}"
             record = take(records, key, dict, of=f"Video {name}")
             text = clean_text(take(record, "exp", str, of=what))
-            objects = _objects(record, of=what) if masks else None
+            objects = _objects(record, of=what) if masks or "anno_id" in record else None
             for each in objects or ():
-                if len(masks.get(each, ())) != len(frames):
+                if masks and len(masks.get(each, ())) != len(frames):
                     raise InputError(
                         f"Object {shorten(each)} of video {name} has masks for "
                         f"{len(masks.get(each, ()))} of {len(frames)} frames."
@@ -113,7 +121,7 @@ def _read_masks(path: Path) -> Masks:
 
 def _objects(record: Mapping[str, Any], *, of: str) -> list[str]:
     given = take(record, "anno_id", list, of=of)
-    if not all(isinstance(each, int | str) for each in given):
+    if not all(isinstance(each, int | str) and str(each).isdecimal() for each in given):
         raise InputError(f"{of} should have numbers as 'anno_id', not {shorten(given)}.")
     return [str(each) for each in given]
 
@@ -131,7 +139,7 @@ def _sizes(
     """Take the size of a video's frames from any of its masks."""
     by_video: dict[str, Size] = {}
     for sentence in sentences:
-        given = (mask for each in sentence.objects or () for mask in masks[each] if mask)
+        given = (mask for each in sentence.objects or () for mask in masks.get(each, ()) if mask)
         first = next(given, None) if sentence.video not in by_video else None
         if first is not None:
             by_video[sentence.video] = rle_size(check_rle(first))
@@ -147,7 +155,9 @@ def _draft(
     masks: Masks,
 ) -> Draft:
     frame = sentence.frames[position]
-    present = [each for each in sentence.objects or () if masks[each][position]]
+    objects = sentence.objects or ()
+    present = [each for each in objects if masks[each][position]] if masks else objects
+    draw = partial(_draw, tuple(masks[each][position] for each in present)) if masks else None
     referent = Referent(
         referent_id=number,
         image_id=image_id,
@@ -158,12 +168,11 @@ def _draft(
         sentences=(sentence.text.lower(),),
         raw_sentences=(sentence.text,),
         annotation_ids=tuple(int(each) for each in present),
-        is_no_target=sentence.objects is not None and not present,
+        is_no_target=bool(masks) and not present,
         group=f"{sentence.video}/{sentence.name}",
         source_id=f"{sentence.video}/{sentence.name}/{frame}",
     )
-    draw = partial(_draw, tuple(masks[each][position] for each in present))
-    return Draft((split,), referent, None if sentence.objects is None else draw)
+    return Draft((split,), referent, draw)
 
 
 def _draw(rles: Sequence[Any], height: int, width: int) -> tuple[Rle, tuple[Box, ...]]:
