@@ -150,6 +150,15 @@ class SelfTrainingConfig:
     learning_rate: float | None = None
     label: LabelConfig = SEGMENTER_LABELS
 
+    def __post_init__(self) -> None:
+        """Check the fields, long before a later round is trained."""
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"self_training.steps is {self.steps}; use 1 or more, or None.")
+        if self.learning_rate is not None and self.learning_rate < 0:
+            raise InputError(
+                f"self_training.learning_rate is {self.learning_rate}; use 0 or more, or None."
+            )
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:

@@ -120,6 +120,13 @@ def test_without_their_own_later_rounds_are_trained_like_the_first(tmp_path):
     assert find_round(stage, 2).training == stage.config.segmenter.training
 
 
+@pytest.mark.parametrize("later", [{"steps": 0}, {"learning_rate": -1.0}])
+def test_later_rounds_that_cannot_be_trained_are_refused_before_the_first(later):
+    (name,) = later
+    with pytest.raises(InputError, match=rf"self_training\.{name} is "):
+        SelfTrainingConfig(**later)
+
+
 def finish(folder, fingerprint):
     folder.mkdir(parents=True)
     (folder / "finished.json").write_text(json.dumps({"fingerprint": fingerprint, "best": {}}))
