@@ -60,6 +60,7 @@ class OtherDevice(TorchDispatchMode):
     def __enter__(self):
         self._patches = contextlib.ExitStack()
         for name, value in {
+            "inference_mode": torch.no_grad,
             "tensor": make_tensor, "autocast": no_autocast, "is_autocast_enabled": lambda *_: False,
         }.items():  # fmt: skip
             self._patches.callback(setattr, torch, name, getattr(torch, name))

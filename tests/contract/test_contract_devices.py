@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from tests.contract.test_contract_segmenters import (
     total,
 )
 from tris.model_directory import ParameterGroup
+from tris.pseudo.averaging import ask_images
 from tris.response.calibration import CalibrationConfig, Calibrator
 from tris.response.classification import ClassificationConfig, classification_loss
 from tris.response.contrastive import ContrastiveConfig, contrastive_losses
@@ -90,6 +92,22 @@ def test_stage_zero_is_trained_there():
     network = debug.TINY_CLIP.build().train()
     batch = make_batch(network, TWO_IMAGES_FIVE_SENTENCES)._replace(targets=None)
     check_step(network, batch, lambda *given: contrastive_losses(*given, ContrastiveConfig()))
+
+
+def test_relabelling_asks_there_as_in_memory():
+    torch.manual_seed(0)
+    network = import_config("tris_debug").get_debug_config().build().eval()
+    batch = make_batch(network, TWO_IMAGES_FIVE_SENTENCES)
+
+    def ask(network, batch):
+        return list(ask_images(lambda asked: network(asked).mask_logits, [([*range(5)], batch)]))
+
+    expected = ask(network, batch)
+    with OtherDevice():
+        found = ask(take(network), move(batch))
+    assert [numbers for numbers, _ in found] == [numbers for numbers, _ in expected]
+    for (_, maps), (_, wanted) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(maps, wanted, atol=1e-5)
 
 
 def test_what_a_gpu_would_refuse_is_refused():
