@@ -60,13 +60,10 @@ def check_selection(stage: Stage, training: TrainingConfig, index: Index) -> Non
             f"training.select is {training.select}, but with training.evaluate_every=None nothing "
             "is scored to select by: give it a number of steps, or select last."
         )
-    if not index.has_masks:
-        raise InputError(
-            f"The split {index.split!r} of {index.directory} has rows without masks and cannot be "
-            "scored: give them masks, or train without (training.select=last, "
-            "training.evaluate_every=None)."
-        )
-    check_drawing(stage.config.data, index)
+    check_masks(
+        stage.config.data, index,
+        instead="train without scores (training.select=last, training.evaluate_every=None)",
+    )  # fmt: skip
     if training.select == "generalized_mean_iou" and not is_generalized(stage.config, index):
         raise InputError(
             f"training.select is generalized_mean_iou, but the split {index.split!r} of "
@@ -82,13 +79,27 @@ def open_scored(stage: Stage, split: str) -> Index:
         InputError: If it has no masks, or not those that the config asks for.
     """
     index = open_index(stage.folders.index, split)
+    check_masks(stage.config.data, index, instead="leave it out of data.evaluation_splits")
+    return index
+
+
+def check_masks(data: DataConfig, index: Index, *, instead: str) -> None:
+    """Make sure that every row of a split has the mask that the config asks for.
+
+    Args:
+        data: The config.
+        index: The split.
+        instead: What to do if it has none.
+
+    Raises:
+        InputError: If a row has no mask, or masks were drawn otherwise.
+    """
     if not index.has_masks:
         raise InputError(
-            f"The split {split!r} of {index.directory} has rows without masks and cannot be "
-            "scored: give them masks, or leave it out of data.evaluation_splits."
+            f"The split {index.split!r} of {index.directory} has rows without masks and cannot be "
+            f"scored: give them masks, or {instead}."
         )
-    check_drawing(stage.config.data, index)
-    return index
+    check_drawing(data, index)
 
 
 def check_drawing(data: DataConfig, index: Index) -> None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from tris.data.index import expression_kinds, open_index
 from tris.errors import InputError, exits_cleanly
+from tris.files import replace_file
 from tris.metrics.predictions import read_predictions
 from tris.metrics.protocols import PROTOCOLS, ScoringProtocol
 from tris.metrics.scorer import Scorer
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
         report["by_type"] = compute_by_group(scorer.rows(), groups, protocol=protocol)
     _show(report, scorer.metrics(), options)
     if options.json is not None:
-        _write_json(options.json, report)
+        replace_file(options.json, json.dumps(report, indent=2) + "\n")
 
 
 def _find_protocol(options: ScoreOptions) -> ScoringProtocol:
@@ -125,9 +126,3 @@ def _check_target(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"--json {path} is a folder: give the file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _write_json(path: Path, report: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    partial.replace(path)

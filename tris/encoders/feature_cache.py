@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tris.errors import InputError
+from tris.files import replace_file
 
 Encode = Callable[[Tensor], list[Tensor]]
 
@@ -127,9 +128,7 @@ class FeatureCache:
 
     def _make_directory(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        scratch = self.directory / f".identity-{os.getpid()}"
-        scratch.write_text(self._identity + "\n")
-        scratch.replace(self.directory / "identity.json")
+        replace_file(self.directory / "identity.json", self._identity + "\n")
 
 
 def _to_half(features: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """The log that every run keeps on disk, whatever W&B does: JSON lines, append-only."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tris.files import replace_file
 from tris.tracking.names import to_json_key
 
 LOG_NAME = "metrics.jsonl"
@@ -41,9 +41,7 @@ class LocalLog:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [] if resumed_step is None else _lines_up_to(path, resumed_step)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_text("".join(_to_text(line) for line in kept), encoding="utf-8")
-        scratch.replace(path)
+        replace_file(path, "".join(_to_text(line) for line in kept))
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def append(self, values: Mapping[str, float | int], step: int) -> None:

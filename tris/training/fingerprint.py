@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tris.errors import InputError
+from tris.files import replace_file
 
 _FINISHED = "finished.json"
 _MODEL_FILES = ("config.json", "model.safetensors")
@@ -105,9 +106,8 @@ def write_finished(
 ) -> None:
     """Note that the training's weights are written."""
     directory.mkdir(parents=True, exist_ok=True)
-    scratch = directory / f"{_FINISHED}.part"
-    scratch.write_text(json.dumps({"fingerprint": dict(fingerprint), "best": dict(best)}, indent=2))
-    scratch.replace(directory / _FINISHED)
+    said = {"fingerprint": dict(fingerprint), "best": dict(best)}
+    replace_file(directory / _FINISHED, json.dumps(said, indent=2))
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
