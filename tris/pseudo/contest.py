@@ -49,6 +49,18 @@ class CompetitionConfig:
             raise InputError(f"judge_tolerance cannot be negative ({self.judge_tolerance}).")
 
 
+class Rest(NamedTuple):
+    """What a referent of several objects speaks of besides those that have sentences of their own.
+
+    Attributes:
+        whole: The referents of several objects, the same ones (their places in the image).
+        parts: Per object, or objects, of it that have sentences: the referents of these.
+    """
+
+    whole: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...]
+
+
 class Contest(NamedTuple):
     """One dense CRF over the background and some classes.
 
@@ -59,11 +71,13 @@ class Contest(NamedTuple):
             the others only compete, and keep what they win in the contest that labels them.
         apart: Classes of contests of their own that have nothing in common with the one labelled
             here though they cannot compete in it, since they share objects with its other classes.
+        rests: Compete, too, and are labelled nowhere.
     """
 
     classes: tuple[tuple[int, ...], ...]
     num_labelled: int
     apart: tuple[tuple[int, ...], ...] = ()
+    rests: tuple[Rest, ...] = ()
 
     @property
     def labelled(self) -> tuple[int, ...]:
@@ -72,8 +86,11 @@ class Contest(NamedTuple):
 
     @property
     def involved(self) -> frozenset[int]:
-        """Places of all referents whose pixels the labels from here depend on."""
-        return frozenset(place for members in (*self.classes, *self.apart) for place in members)
+        """Places of all referents whose maps the labels from here depend on."""
+        wholes = (rest.whole for rest in self.rests)
+        return frozenset(
+            place for members in (*self.classes, *self.apart, *wholes) for place in members
+        )
 
 
 def contests_for(contests: Sequence[Contest], wanted: Collection[int]) -> list[Contest]:

@@ -66,11 +66,10 @@ def label_image(
     alone = Labeller(image, config)
     claims: Claims = {}
     for contest in contests:
-        maps = np.stack([_merge(response_logits, members) for members in contest.classes])
-        if len(contest.classes) == 1:
-            found = [alone.make_label(maps[0])]
+        if len(contest.classes) + len(contest.rests) == 1:
+            found = [alone.make_label(_merge(response_logits, contest.classes[0]))]
         else:
-            found = _compete(maps, image, contest.num_labelled, config)
+            found = _compete(response_logits, image, contest, config)
         claims |= zip(contest.classes[: contest.num_labelled], found, strict=True)
     claims = _leave_to_winners(claims, contests)
     claims = _separate(claims, contests, response_logits, config)
@@ -91,12 +90,15 @@ class Competition:
     The unary of a class is the softmax over its logit, the others' and the background's, where a
     class's logit is that of the foreground probability which the CRF's unary makes of its map at
     ``foreground_threshold``, and the background's is ``background_logit``: with one class and a
-    background at 0 it is the unary of the ordinary path.
+    background at 0 it is the unary of the ordinary path. The logit of a rest ("the whole, and
+    none of its parts") is the smallest of the whole's and its parts' with their signs turned.
 
     Args:
         response_logits: One map per class.
         image: The photograph; the probabilities have its size.
         config: With ``refiner="threshold"`` the unary is all there is.
+        rests: Further classes: per rest the map of the whole, and which classes are its parts
+            (`tris.pseudo.contest.Rest`).
 
     Source:
         Krähenbühl and Koltun, NeurIPS 2011, with more than two labels.
@@ -107,6 +109,7 @@ class Competition:
         response_logits: Float[np.ndarray, "classes h w"],
         image: UInt8[np.ndarray, "height width 3"],
         config: LabelConfig,
+        rests: Sequence[tuple[Float[np.ndarray, "h w"], Sequence[int]]] = (),
     ) -> None:
         height, width = image.shape[:2]
         self._size = (height, width)
@@ -116,11 +119,21 @@ class Competition:
         self._working_size = (
             working_size(height, width, config.working_size) if is_refined else self._size
         )
-        scores = [np.full(self._working_size, competing.background_logit)]
-        for logits in response_logits:
+
+        def score(logits: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "height width"]:
             resized = resize_map(logits, self._working_size)
             foreground = foreground_probability(normalise_map(resized, config.normalisation), crf)
-            scores.append(np.log(foreground) - np.log1p(-foreground))
+            log_odds: np.ndarray = np.log(foreground) - np.log1p(-foreground)
+            return log_odds
+
+        of_classes = [score(logits) for logits in response_logits]
+        of_rests = [
+            np.minimum.reduce([score(whole), *(-of_classes[part] for part in parts)])
+            for whole, parts in rests
+        ]
+        background = np.full(self._working_size, competing.background_logit)
+        scores = [background, *of_classes, *of_rests]
+        self._num_classes = len(of_classes)
         self._scores = np.stack(scores)
         self._crf = None
         if is_refined:
@@ -129,8 +142,8 @@ class Competition:
 
     def run(
         self, barred: Bool[np.ndarray, "classes height width"] | None = None
-    ) -> Float[np.ndarray, "classes_and_background height width"]:
-        """Return the probabilities of background (first) and classes after the common CRF.
+    ) -> Float[np.ndarray, "classes_rests_and_background height width"]:
+        """Return the probabilities of background (first), classes and rests after the common CRF.
 
         Args:
             barred: Where a class's score is to be as low as any can be. Kernels may still win it
@@ -138,7 +151,7 @@ class Competition:
         """
         scores = self._scores.copy()
         if barred is not None:
-            for score, pixels in zip(scores[1:], barred, strict=True):
+            for score, pixels in zip(scores[1 : self._num_classes + 1], barred, strict=True):
                 is_out = resize_map(pixels.astype(np.float32), self._working_size) > 0.5
                 score[is_out] = _LOWEST_SCORE
         energy = _negative_log_softmax(scores)
@@ -149,22 +162,28 @@ class Competition:
 
 
 def _compete(
-    maps: Float[np.ndarray, "classes h w"],
+    response_logits: Float[np.ndarray, "referents h w"],
     image: UInt8[np.ndarray, "height width 3"],
-    num_labelled: int,
+    contest: Contest,
     config: LabelConfig,
 ) -> list[Label]:
-    winner = _contest(maps, image, config).argmax(axis=0)
-    return [(winner == number).astype(np.uint8) for number in range(1, num_labelled + 1)]
+    winner = _contest(response_logits, image, contest, config).argmax(axis=0)
+    return [(winner == number).astype(np.uint8) for number in range(1, contest.num_labelled + 1)]
 
 
 def _contest(
-    maps: Float[np.ndarray, "classes h w"],
+    response_logits: Float[np.ndarray, "referents h w"],
     image: UInt8[np.ndarray, "height width 3"],
+    contest: Contest,
     config: LabelConfig,
-) -> Float[np.ndarray, "classes_and_background height width"]:
+) -> Float[np.ndarray, "classes_rests_and_background height width"]:
     """Return the probabilities of the last of as many competitions as it takes."""
-    competition = Competition(maps, image, config)
+    maps = np.stack([_merge(response_logits, members) for members in contest.classes])
+    rests = [
+        (_merge(response_logits, rest.whole), [contest.classes.index(part) for part in rest.parts])
+        for rest in contest.rests
+    ]
+    competition = Competition(maps, image, config, rests)
     probabilities = competition.run()
     if config.components == "all":
         return probabilities

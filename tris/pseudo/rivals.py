@@ -12,7 +12,8 @@ sentences of their own. Such referents must not take pixels from each other. The
 The same object is one class of the common CRF, whose pixels every referent of it keeps. A referent
 of several objects (a composite) is no class of the common CRF, whose classes are therefore disjoint
 objects; it has a CRF of its own against those that share nothing with it, and these keep what they
-win in the common one (`tris.pseudo.label_image`).
+win in the common one (`tris.pseudo.label_image`). Objects that only composites speak of compete in
+the common CRF, too (`Rest`), or a stranger would win them there.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from jaxtyping import Bool, Float
 
 from tris.data.referent import Referent
 from tris.data.tokens import text_id
-from tris.pseudo.contest import CompetitionConfig, Contest
+from tris.pseudo.contest import CompetitionConfig, Contest, Rest
 
 Pairs = Bool[np.ndarray, "referents referents"]
 
@@ -36,12 +37,15 @@ class Kinship(NamedTuple):
         shares: They have some of their objects in common, but not all.
         is_composite: Per referent: it shares objects and is not merely a part of the other.
         is_absent: Per referent: it speaks of nothing in the image.
+        has_rest: Per referent: it is a composite, and no referents that are none speak of all its
+            objects.
     """
 
     same: Pairs
     shares: Pairs
     is_composite: Bool[np.ndarray, "referents"]
     is_absent: Bool[np.ndarray, "referents"]
+    has_rest: Bool[np.ndarray, "referents"]
 
     @property
     def rivals(self) -> Pairs:
@@ -71,7 +75,9 @@ def find_kinship(referents: Sequence[Referent], config: CompetitionConfig) -> Ki
             else:
                 same[a, b] = _are_alike(texts[a], texts[b], config.shared_sentences)
     is_absent = np.array([each.is_no_target for each in referents], dtype=bool)
-    return Kinship(same, shares, is_composite, is_absent)
+    told = set().union(*(objects[place] for place in np.flatnonzero(~is_composite)))
+    has_rest = np.array([not each <= told for each in objects], dtype=bool) & is_composite
+    return Kinship(same, shares, is_composite, is_absent, has_rest)
 
 
 def join_alike(
@@ -110,21 +116,25 @@ def plan_contests(kinship: Kinship) -> tuple[Contest, ...]:
 
     One contest holds all that are no composites; each composite and each referent that is absent
     has its own. A contest of a single class is no contest: its label is made in the ordinary way.
+    The rest of a composite competes in the common contest if there is a stranger to win it.
     """
     groups = _join(kinship.same)
     alone = [g for g in groups if kinship.is_absent[list(g)].any()]
     composite = [g for g in groups if kinship.is_composite[list(g)].any() and g not in alone]
     simple = [g for g in groups if g not in alone and g not in composite]
-    contests = [Contest(tuple(simple), len(simple))] if simple else []
+    rests, contests = [], []
     for group in composite:
         others = [each for each in simple if not kinship.shares[np.ix_(group, each)].any()]
+        if others and kinship.has_rest[list(group)].any():
+            rests.append(Rest(group, tuple(each for each in simple if each not in others)))
         apart = [
             each
             for each in composite
             if each != group and not kinship.shares[np.ix_(group, each)].any()
         ]
         contests.append(Contest((group, *others), 1, tuple(apart)))
-    return (*contests, *(Contest((group,), 1) for group in alone))
+    common = [Contest(tuple(simple), len(simple), rests=tuple(rests))] if simple else []
+    return (*common, *contests, *(Contest((group,), 1) for group in alone))
 
 
 def separate_contests(count: int) -> tuple[Contest, ...]:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from tris.data.referent import Referent
 from tris.errors import InputError
-from tris.pseudo.contest import CompetitionConfig, Contest, contests_for
+from tris.pseudo.contest import CompetitionConfig, Contest, Rest, contests_for
 from tris.pseudo.crf import refine_with_crf
 from tris.pseudo.label import LabelConfig, judge_label, label_referent, normalise_map, resize_map
 from tris.pseudo.label_image import Competition, label_image
@@ -103,6 +103,23 @@ def test_a_composite_leaves_a_stranger_what_it_wins_without_the_composite():
     )  # fmt: skip
     assert labels[2].label.all()
     assert not labels[1].label.any()
+
+
+def test_an_object_that_only_a_composite_speaks_of_is_defended_against_strangers():
+    one, both, plate = [6, -6, -6], [6, 6, -6], [-6, 0.5, 6]
+    _, contests = plan([{1}, {1, 2}, {3}])
+    labels = label_image(maps_of(one, both, plate), GREY[:4, :3], contests, PLAIN)
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[1].label, [[1, 1, 0]] * 4)
+    np.testing.assert_array_equal(labels[2].label, [[0, 0, 1]] * 4)
+
+
+def test_the_rest_of_a_composite_takes_nothing_from_the_parts_that_have_sentences():
+    one, both, plate = [2, -6, -6], [6, 6, -6], [-6, -6, 6]
+    contests = (Contest(((0,), (2,)), 2, rests=(Rest((1,), ((0,),)),)),)
+    labels = label_image(maps_of(one, both, plate), GREY[:4, :3], contests, PLAIN)
+    assert sorted(labels) == [0, 2]
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0]] * 4)
 
 
 def test_of_two_composites_that_are_apart_the_higher_map_takes_a_pixel():

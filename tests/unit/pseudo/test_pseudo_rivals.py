@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tris.data.index import Referent
 from tris.errors import InputError
-from tris.pseudo.contest import CompetitionConfig, Contest
+from tris.pseudo.contest import CompetitionConfig, Contest, Rest
 from tris.pseudo.rivals import (
     find_kinship,
     join_alike,
@@ -68,6 +68,22 @@ def test_a_sentence_for_two_objects_does_not_compete_with_those_for_one_of_them(
     common, own = contests(one, both, two, third)
     assert common == Contest(((0,), (2,), (3,)), 3)
     assert own == Contest(((1,), (3,)), 1)
+
+
+def test_objects_that_only_a_composite_speaks_of_compete_where_there_are_strangers():
+    both, one = referent("both cups", ids=(1, 2)), referent("left cup", ids=(1,))
+    plate = referent("plate", ids=(3,))
+    common, own = contests(one, both, plate)
+    assert common == Contest(((0,), (2,)), 2, rests=(Rest((1,), ((0,),)),))
+    assert common.involved == {0, 1, 2}
+    assert own == Contest(((1,), (2,)), 1)
+    assert contests(one, both) == (Contest(((0,),), 1), Contest(((1,),), 1))
+
+
+def test_composites_that_share_an_object_without_a_sentence_have_a_rest_each():
+    sets = [(1, 2), (2, 3), (3,), (4,)]
+    common, *_ = contests(*(referent(f"sentence {each}", ids=each) for each in sets))
+    assert common == Contest(((2,), (3,)), 2, rests=(Rest((0,), ()), Rest((1,), ((2,),))))
 
 
 def test_composites_that_share_nothing_are_apart_and_those_that_do_are_not():
