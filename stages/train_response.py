@@ -5,12 +5,13 @@ import functools
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from stages.loading import TrainingBatches, make_dataset
 from stages.setup import Stage, load_judge, on_device, start_stage, with_own_clip
 from stages.validation import check_selection, validate
-from tris.batch import Batch
+from tris.batch import Batch, InputSpec
 from tris.config import ExperimentConfig, to_json
 from tris.data.index import open_index
 from tris.data.manifest import read_manifest
@@ -88,12 +89,9 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
                 * classification_loss(maps.pairs, experiment.classification)
             }
             if judge is not None:
-                share = relative_share(len(batch.token_ids), like=batch.images)
                 with accelerator.autocast():
-                    terms = judge(
-                        maps.response_logits.float(), batch, input_spec=network.input_spec
-                    )
-                losses |= {name: share * term for name, term in terms.items()}
+                    responses = maps.response_logits.float()
+                    losses |= calibrate(judge, responses, batch, network.input_spec)
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)
@@ -110,6 +108,18 @@ def train(stage: Stage, config: ExperimentConfig[Any], fingerprint: dict[str, An
             aliases=["best"],
         )  # fmt: skip
     stage.say(f"Stage 1 is done: {stage.folders.model(JOB)}")
+
+
+def calibrate(
+    judge: Calibrator,
+    response_logits: Float[Tensor, "expr h w"],
+    batch: Batch,
+    input_spec: InputSpec,
+) -> dict[str, Tensor]:
+    """Return the judge's terms, means over all processes' sentences (`relative_share`)."""
+    share = relative_share(len(batch.token_ids), like=batch.images)
+    terms = judge(response_logits, batch, input_spec=input_spec)
+    return {name: share * term for name, term in terms.items()}
 
 
 def respond(network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - average or network

@@ -4,6 +4,8 @@ import dataclasses
 from itertools import chain
 from typing import Any, Literal
 
+from torch import Tensor
+
 from stages.composition import make_composer
 from stages.grouping import make_group_source
 from stages.loading import TrainingBatches, make_dataset
@@ -17,6 +19,7 @@ from stages.rounds import (
 )
 from stages.setup import Stage, find_stage1, start_stage, wanted_text
 from stages.validation import check_drawing, check_selection, validate
+from tris.batch import Batch, SegmenterOutput
 from tris.config import to_json
 from tris.data.index import Index, open_index
 from tris.data.joining import added_words
@@ -27,7 +30,7 @@ from tris.distributed import relative_share
 from tris.errors import exits_cleanly
 from tris.pseudo.store import open_label_store
 from tris.segmenters.contract import Segmenter
-from tris.segmenters.image_losses import image_losses
+from tris.segmenters.image_losses import ImageLossConfig, image_losses
 from tris.segmenters.place_words import PlaceWords
 from tris.tracking.wandb_run import Tracker
 from tris.training.delivery import Delivery
@@ -126,10 +129,7 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             network.set_progress(run.step / run.total_steps)
             with accelerator.autocast():
                 output = run.model(batch)
-            own = network.loss(output, batch)
-            added = image_losses(output.mask_logits, batch, config.segmenter.image_losses)
-            share = relative_share(len(batch.token_ids), like=batch.images)
-            losses = {name: share * term for name, term in (own | added).items()}
+            losses = find_losses(network, output, batch, config.segmenter.image_losses)
             run.update(losses, batch)
             if run.is_time_to_log:
                 tracker.log_metrics(run.log_values(losses), run.step)
@@ -145,6 +145,18 @@ def train(stage: Stage, this: Round, fingerprint: dict[str, Any]) -> None:
             aliases=["best"], used=[] if is_ceiling(stage) else [f"{this.labels_name}:latest"],
         )  # fmt: skip
     stage.say(f"Stage 2 is done: {stage.folders.model(this.job)}")
+
+
+def find_losses(
+    network: Segmenter, output: SegmenterOutput, batch: Batch, added: ImageLossConfig
+) -> dict[str, Tensor]:
+    """Return the network's own terms and those of the image, means over all processes' sentences.
+
+    A process has the say of the sentences that it holds (`relative_share`).
+    """
+    terms = network.loss(output, batch) | image_losses(output.mask_logits, batch, added)
+    share = relative_share(len(batch.token_ids), like=batch.images)
+    return {name: share * term for name, term in terms.items()}
 
 
 def find_targets(stage: Stage, this: Round) -> LabelSource | Literal["truth"]:

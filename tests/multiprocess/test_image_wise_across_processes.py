@@ -10,15 +10,15 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.segmenter import dmmi_debug, haris_debug, haris_synthetic
-from configs.segmenter.tris_synthetic import IMAGE_LOSSES, get_debug_config
+from configs.segmenter import dmmi_debug, haris_debug, haris_synthetic, tris_synthetic
+from configs.segmenter.tris_synthetic import IMAGE_LOSSES
+from stages.train_response import calibrate
+from stages.train_segmenter import find_losses
 from tris.batch import IGNORE_INDEX, Batch, InputSpec, TokenizerConfig
-from tris.distributed import relative_share
 from tris.encoders.clip import ClipConfig
 from tris.response.calibration import CalibrationConfig, Calibrator
 from tris.response.classification import ClassificationConfig, classification_loss
 from tris.response.response_net import ResponseNetConfig
-from tris.segmenters.image_losses import image_losses
 from tris.training.wrapped import NetworkWithLoss
 
 SPEC = InputSpec(image_size=(64, 64), tokenizer=TokenizerConfig(context_length=8))
@@ -28,11 +28,12 @@ REFERENT_ID = torch.tensor([5, 5, 6, 7, 8, 9, 10, 11])
 FIRST_HALF = 5
 """Expressions of the first two images; the other two have three."""
 WITH_LANGUAGE = {
-    "dmmi": dmmi_debug.get_debug_config(),
-    "haris": haris_debug.get_debug_config(),
-    "haris, frozen": haris_synthetic.get_debug_config(),
+    "dmmi": dataclasses.replace(dmmi_debug.get_debug_config(), dropout=0.0),
+    "haris": dataclasses.replace(haris_debug.get_debug_config(), dropout=0.0),
+    "haris, frozen": dataclasses.replace(haris_synthetic.get_debug_config(), dropout=0.0),
 }
-"""Networks that are compared as they train, with the losses that exist only then."""
+SEGMENTERS = {"tris": tris_synthetic.get_debug_config(), **WITH_LANGUAGE}
+"""All are compared as they train, with the losses that exist only then."""
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
@@ -96,31 +97,21 @@ def take(batch: Batch, rank: int) -> Batch:
     return batch._replace(**part)
 
 
-def share(batch: Batch) -> float:
-    return relative_share(len(batch.token_ids), like=batch.images)
-
-
 def response_loss(network, batch):
     config = ClassificationConfig(sentences_of_one_referent_compete=False)
     maps = network(batch, all_pairs=True)
-    terms = network.judge[0](maps.response_logits, batch, input_spec=SPEC)
-    losses = {name: share(batch) * term for name, term in terms.items()}
+    losses = calibrate(network.judge[0], maps.response_logits, batch, SPEC)
     return losses | {"classification": classification_loss(maps.pairs, config)}
 
 
 def segmenter_loss(network, batch):
-    output = network(batch)
-    losses = network.loss(output, batch) | image_losses(output.mask_logits, batch, IMAGE_LOSSES)
-    return {name: share(batch) * term for name, term in losses.items()}
+    return find_losses(network, network(batch), batch, IMAGE_LOSSES)
 
 
 def build(kind: str) -> NetworkWithLoss:
     torch.manual_seed(0)
-    if kind == "segmenter":
-        network = dataclasses.replace(get_debug_config(), positive_weight=1.0).build()
-        return NetworkWithLoss(network.double().eval(), segmenter_loss)
-    if kind in WITH_LANGUAGE:
-        network = dataclasses.replace(WITH_LANGUAGE[kind], dropout=0.0).build().train()
+    if kind in SEGMENTERS:
+        network = SEGMENTERS[kind].build().train()
         network = network if kind == "haris, frozen" else network.double()
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -145,7 +136,6 @@ def work(rank: int, kind: str, port: int, out: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     distributed.init_process_group("gloo", rank=rank, world_size=2)
-    # In evaluation a segmenter's coarser heads are not used.
     model = DistributedDataParallel(build(kind), find_unused_parameters=True)
     grads = gradients(model, take(batch_for(kind), rank))
     if rank == 0:
@@ -158,7 +148,7 @@ def work(rank: int, kind: str, port: int, out: str) -> None:
     ("kind", "tolerance"),
     [
         ("response", 1e-5),
-        ("segmenter", 1e-4),
+        ("tris", 1e-4),
         ("dmmi", 1e-4),
         ("haris", 1e-4),
         ("haris, frozen", 1e-3),
