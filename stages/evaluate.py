@@ -126,10 +126,10 @@ def evaluate_split(stage: Stage, index: Index, gallery: Gallery) -> Iterator[tup
         maps = predict_job(stage, job, index)
         if name == "segmenter":
             maps = keep_predictions(stage, gallery.masks(maps), index)
-        if name == "segmenter" and stage.config.evaluation.crf:
+        if name in ("segmenter", "ceiling") and stage.config.evaluation.crf:
             plain, refined = score_with_crf(stage, maps, index)
             yield name, gather_rows(plain)
-            yield "segmenter_crf", gather_rows(refined)
+            yield f"{name}_crf", gather_rows(refined)
         else:
             yield name, gather_rows(count_predictions(maps))
 

@@ -165,8 +165,8 @@ class EvaluationConfig:
     """What is scored besides every step's own output.
 
     Attributes:
-        crf: Also score the segmenter's masks after a dense CRF, sentence by sentence, as row
-            ``segmenter_crf``; the peak stays the network's.
+        crf: Also score the masks of segmenter and ceiling after a dense CRF, sentence by sentence,
+            as rows ``segmenter_crf`` and ``ceiling_crf``; the peak stays the network's.
         refinement: That CRF; its fields about degenerate labels and competition are not read.
         minimum_area: Where sentences may mean nothing, a mask of fewer pixels says that nothing
             fits (MABP: 50, of 480 x 480); so a network without such a head can say it, too. Ref-ZOM

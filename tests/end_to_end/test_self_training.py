@@ -194,6 +194,28 @@ def test_every_round_and_the_crf_at_test_are_scored(two_rounds):
     assert plain["mean_iou"] != refined["mean_iou"]
 
 
+def test_the_ceiling_is_trained_on_annotated_masks_as_long_and_scored_alike(
+    finished_run, copy_of_run, zygote, run_settings, weights_of
+):
+    run = copy_of_run("data", "index", "clip", "response")
+    arguments = run_settings(run, *TWO_ROUNDS, "--evaluation.crf")
+    assert "index_with_masks" in zygote.fail("train_segmenter", [*arguments, "--ceiling"])
+    shutil.copytree(finished_run / "index_with_masks", run / "index_with_masks")
+    for stage in ("train_segmenter", "self_train"):
+        zygote.run(stage, [*arguments, "--ceiling"])
+    zygote.run("evaluate", arguments)
+    assert not (run / "labels").exists()
+    assert not (run / "rounds" / "2").exists()
+    first, last = (weights_of(run / job / "model") for job in ("rounds/1/ceiling", "ceiling"))
+    assert first != last
+    assert first != weights_of(finished_run / "segmenter" / "model")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"ceiling_round1", "ceiling", "ceiling_crf"} <= set(metrics)
+    plain, refined = (metrics[name]["val"] for name in ("ceiling", "ceiling_crf"))
+    assert plain["peak_in_mask_accuracy"] == refined["peak_in_mask_accuracy"]
+    assert plain["mean_iou"] != refined["mean_iou"]
+
+
 def test_a_second_start_does_nothing(two_rounds, zygote, run_settings, weights_of):
     before = weights_of(two_rounds / "segmenter" / "model")
     arguments = run_settings(two_rounds, *TWO_ROUNDS)

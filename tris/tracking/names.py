@@ -45,6 +45,7 @@ STEPS = {
     "ceiling_round1": "Ceiling: first round",
     "ceiling_round2": "Ceiling: second round",
     "ceiling": "Ceiling: true masks",
+    "ceiling_crf": "  + CRF at test",
 }
 """Key in ``metrics.json`` -> row title, in the order of the pipeline; see `step_title`."""
 
