@@ -82,6 +82,7 @@ _NEAR_WORDS = [
     "beneath",
     "beside",
     "besides",
+    "alongside",
     "between",
     "against",
     "by",
@@ -92,13 +93,16 @@ _NEAR_WORDS = [
     "away",
     "here",
     "there",
+    "where",
     "angle",
     "angles",
 ]
 """``right`` in front of these means "directly" ("right behind the tree"), unless it is introduced
 as a place ("on the right behind the tree")."""
 
-_NEAR_PHRASES = (("in", "front"), ("in", "middle"), ("in", "the", "middle"), ("side", "up"))
+_NEAR_PHRASES = (
+    ("in", "front"), ("in", "middle"), ("in", "the", "middle"), ("side", "up"), ("way", "up"),
+)  # fmt: skip
 
 _INTRODUCTIONS = [
     "on",
@@ -182,6 +186,8 @@ def _ends_with_side(word: str) -> bool:
 
 def _is_no_place(words: Sequence[str], number: int) -> bool:
     """Tell "right behind", "left over" and "only one left" from places; alike for both sides."""
+    if words[number] in ("leftside", "rightside"):
+        return words[number + 1 : number + 2] == ["up"]
     if words[number] not in ("left", "right"):
         return False
     before = words[number - 1] if number else ""

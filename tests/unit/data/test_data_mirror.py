@@ -51,6 +51,9 @@ NO_PLACES = [
     "skier right in front of us",
     "zebra right in front of your face",
     "elephant looking right at me",
+    "dog right alongside the truck",
+    "bench right where the path ends",
+    "cup standing right way up, rightside up",
     "left over pizza",
     "leftover pizza, the brighter one",
     "the only one left",
@@ -87,7 +90,7 @@ VOCABULARY = (
     "left right Left RIGHT leftmost rightmost leftover upright bright next to behind in front the "
     "middle at looking only one over all on far 3 12 o'clock oclock clock three Nine , . - \n é "
     "clockwise counterclockwise side up bleft rightleft counter anti wise clock-wise o "
-    "counter-clockwise Counter playwright wright wleft"
+    "counter-clockwise Counter playwright wright wleft way where alongside rightside leftside"
 )
 
 
