@@ -12,7 +12,8 @@ from tris.response.response_net import ResponseNet
 from tris.segmenters.hints import (
     COORDINATE_CHANNELS,
     RESPONSE_CHANNELS,
-    coordinate_planes,
+    content_shares,
+    coordinates_of_content,
     response_hints,
 )
 from tris.segmenters.place_words import PlaceWords
@@ -23,7 +24,7 @@ class HintInputs(NamedTuple):
 
     Attributes:
         response: Stage 1, frozen; what it says of an expression joins, two channels.
-        has_coordinates: Whether x and y of each cell join.
+        has_coordinates: Whether x and y of each cell join, -1 to 1 over the photograph.
         place_words: Planes that an expression's words become join, and their products with the
             response.
     """
@@ -54,10 +55,10 @@ class HintInputs(NamedTuple):
                 logits = self.response(batch).response_logits
             maps = resize(response_hints(logits), size)
             hints.append(maps)
+        shares = content_shares(batch).to(batch.images.dtype)
         if self.has_coordinates:
-            planes = coordinate_planes(size, like=batch.images)
-            hints.append(planes.expand(len(batch.token_ids), *planes.shape))
+            hints.append(coordinates_of_content(size, shares))
         if self.place_words is not None:
             ids, mask = batch.token_ids, batch.token_mask
-            hints.append(self.place_words(ids, mask, size=size, maps=maps))
+            hints.append(self.place_words(ids, mask, size=size, maps=maps, shares=shares))
         return torch.cat(hints, dim=1) if hints else None

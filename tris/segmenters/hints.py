@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tris.batch import Batch
+
 RESPONSE_CHANNELS = 2
 COORDINATE_CHANNELS = 2
 
@@ -20,6 +22,25 @@ def response_hints(
     mean = logits.mean(dim=(1, 2), keepdim=True)
     deviation = logits.std(dim=(1, 2), keepdim=True, correction=0)
     return torch.stack([logits.sigmoid(), (logits - mean) / (deviation + 1e-6)], dim=1)
+
+
+def content_shares(batch: Batch) -> Float[Tensor, "expr 2"]:
+    """Return which part of the network's height and width shows each expression's photograph."""
+    canvas = batch.content_size.new_tensor(batch.images.shape[-2:])
+    return (batch.content_size / canvas)[batch.image_index]
+
+
+def coordinates_of_content(
+    size: torch.Size | tuple[int, int], shares: Float[Tensor, "expr 2"]
+) -> Float[Tensor, "expr 2 height width"]:
+    """Return x and y of every cell's centre, from -1 to 1 over the photograph, more in the padding.
+
+    Args:
+        size: Height, width.
+        shares: Of `content_shares`; the photograph is at the top left.
+    """
+    stretch = 1 / shares.flip(-1)[..., None, None]
+    return coordinate_planes(size, like=shares) * stretch + (stretch - 1)
 
 
 def coordinate_planes(

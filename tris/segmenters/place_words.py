@@ -87,6 +87,7 @@ class PlaceWords(nn.Module):
         *,
         size: torch.Size | tuple[int, int],
         maps: Float[Tensor, "expr maps h w"] | None = None,
+        shares: Float[Tensor, "expr 2"] | None = None,
     ) -> Float[Tensor, "expr _ height width"]:
         """Return the sentences' planes, then each map times each plane.
 
@@ -95,6 +96,8 @@ class PlaceWords(nn.Module):
             token_mask: True = real token; the others have no say, nor have silent ones.
             size: Height, width of the planes; ``maps`` have the same.
             maps: Where things are that the sentence may be about, or None.
+            shares: Which part of height and width shows the photograph, over which x and y go from
+                -1 to 1; None = all (`tris.segmenters.hints.content_shares`).
         """
         own = self.embedding(token_ids)
         features = self.word_layer(own)
@@ -103,6 +106,8 @@ class PlaceWords(nn.Module):
         features = features * counted
         sentences = features.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         coefficients = self.sentence_layer(sentences).unflatten(1, (self.num_planes, 3))
+        if shares is not None:
+            coefficients = _stretch(coefficients, 1 / shares.flip(-1).to(coefficients))
         x_and_y = coordinate_planes(size, like=coefficients)
         basis = torch.cat([x_and_y, torch.ones_like(x_and_y[:1])])
         planes = torch.einsum("epk,khw->ephw", coefficients, basis)
@@ -116,6 +121,15 @@ def build_place_words(words: nn.Module, word_channels: int) -> PlaceWords:
     """Return place words for the vocabulary of a word encoder, whose first layer embeds tokens."""
     tokens = next(module for module in words.modules() if isinstance(module, nn.Embedding))
     return PlaceWords(tokens.num_embeddings, word_channels)
+
+
+def _stretch(
+    coefficients: Float[Tensor, "expr planes 3"], by: Float[Tensor, "expr 2"]
+) -> Float[Tensor, "expr planes 3"]:
+    """Return the planes' coefficients for x and y that are stretched from the top left corner."""
+    slopes, by = coefficients[..., :2], by.unsqueeze(1)
+    offsets = coefficients[..., 2:] + (slopes * (by - 1)).sum(dim=-1, keepdim=True)
+    return torch.cat([slopes * by, offsets], dim=-1)
 
 
 def _make_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+from tris.batch import Batch
+from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.hints import coordinate_planes, response_hints
+from tris.segmenters.place_words import PlaceWords
 
 
 def test_coordinates_of_cell_centres_are_symmetric():
@@ -26,3 +29,33 @@ def test_second_response_hint_keeps_the_place_however_low_the_level():
 def test_a_constant_response_points_nowhere(level):
     hints = response_hints(torch.full((1, 3, 3), level))
     assert torch.equal(hints[:, 1], torch.zeros(1, 3, 3))
+
+
+def batch_of(canvas, *contents):
+    sizes, rows = torch.tensor(contents), torch.arange(len(contents))
+    tokens = torch.tensor([[3, 4]] * len(contents))
+    return Batch(
+        images=torch.zeros(len(contents), 3, *canvas), image_id=rows, original_size=sizes,
+        content_size=sizes, token_ids=tokens, token_mask=tokens > 0, image_index=rows,
+        referent_id=rows, expression_id=rows, text_id=rows, is_no_target=rows < 0, group_index=rows,
+    )  # fmt: skip
+
+
+def test_coordinates_and_planes_span_the_photograph_and_not_its_padding():
+    torch.manual_seed(0)
+    inputs = HintInputs(None, True, PlaceWords(10, 8, num_planes=3))
+    padded = inputs.make(batch_of((8, 8), (8, 4), (4, 8)), size=(8, 8))
+    portrait = inputs.make(batch_of((8, 4), (8, 4)), size=(8, 4))
+    landscape = inputs.make(batch_of((4, 8), (4, 8)), size=(4, 8))
+    torch.testing.assert_close(padded[:1, :, :, :4], portrait)
+    torch.testing.assert_close(padded[1:, :, :4], landscape)
+
+
+def test_without_padding_hints_are_those_of_the_canvas_to_the_last_bit():
+    torch.manual_seed(0)
+    words = PlaceWords(10, 8, num_planes=3)
+    batch = batch_of((6, 8), (6, 8))
+    hints = HintInputs(None, True, words).make(batch, size=(3, 4))
+    planes = words(batch.token_ids, batch.token_mask, size=(3, 4))
+    assert torch.equal(hints[0, :2], coordinate_planes((3, 4), like=planes))
+    assert torch.equal(hints[:, 2:], planes)
