@@ -86,13 +86,14 @@ MERGING: dict[str, tuple[Change, Sequence[Any]]] = {
         + [("sigmoid", "margin", t, 1.0) for t in (0.01, 0.02, 0.05, 0.1, 0.2)]
         + [("sigmoid", "margin", t, 0.0) for t in (0.01, 0.05, 0.1, 0.2)]
         + [("sigmoid", "margin", t, 0.5) for t in (0.005, 0.01, 0.1)]
+        + [("sigmoid", "margin", 0.15, 0.75)]
         + [("relu", "margin", t, 1.0) for t in (0.01, 0.1)],
     ),
 }
 COMPETITION: dict[str, tuple[Change, Sequence[Any]]] = {
     "competition": (
         set_competition,
-        [("none", 0.0), *(("image", b) for b in (-1.5, -1.0, -0.5, 0.0, 0.5))],
+        [("none", 0.0), *(("image", b) for b in (-1.5, -1.0, -0.5, -0.25, 0.0, 0.5))],
     ),
 }
 COMPONENTS: dict[str, tuple[Change, Sequence[Any]]] = {
@@ -101,11 +102,11 @@ COMPONENTS: dict[str, tuple[Change, Sequence[Any]]] = {
 KERNELS: dict[str, tuple[Change, Sequence[Any]]] = {
     "bilateral_srgb": (
         change_crf("bilateral_srgb"),
-        (4.0, 6.0, 9.0, 12.0, 16.0, 20.0, 26.0, 30.0, 34.0, 44.0),
+        (4.0, 6.0, 9.0, 12.0, 16.0, 20.0, 23.0, 26.0, 30.0, 34.0, 44.0),
     ),
-    "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 18.0, 24.0)),
+    "bilateral_sxy": (change_crf("bilateral_sxy"), (8.0, 11.0, 14.0, 16.0, 18.0, 24.0)),
     "bilateral_compat": (change_crf("bilateral_compat"), (3.0, 5.0, 7.0, 10.0, 14.0, 20.0)),
-    "steepness": (change_crf("steepness"), (0.7, 1.0, 1.5, 2.0)),
+    "steepness": (change_crf("steepness"), (0.7, 0.8, 1.0, 1.3, 1.5, 2.0)),
     "num_iterations": (change_crf("num_iterations"), (5, 10)),
 }
 SEARCH = {
