@@ -228,6 +228,20 @@ def test_asking_for_one_round_of_a_run_of_two_is_refused(two_rounds, zygote, run
     assert "give ROUNDS=2" in zygote.fail("train_segmenter", run_settings(two_rounds))
 
 
+def test_a_third_round_follows_the_second(two_rounds, tmp_path, zygote, run_settings, weights_of):
+    run = tmp_path / "run"
+    shutil.copytree(two_rounds, run)
+    arguments = run_settings(run, *TWO_ROUNDS, "--segmenter.rounds=3")
+    for stage in ("train_segmenter", "self_train", "evaluate"):
+        zygote.run(stage, arguments)
+    second = run / "rounds" / "2" / "segmenter" / "model"
+    assert weights_of(second) == weights_of(two_rounds / "segmenter" / "model")
+    assert weights_of(run / "segmenter" / "model") != weights_of(second)
+    assert open_label_store(run / "rounds" / "3" / "labels").manifest.settings.config["round"] == 3
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"segmenter_round1", "segmenter_round2", "segmenter"} <= set(metrics)
+
+
 def test_a_killed_second_round_resumes_to_the_same_weights(
     two_rounds, copy_of_run, zygote, run_settings, weights_of
 ):
