@@ -96,17 +96,21 @@ def _cross_entropy_of_image(
     targets: UInt8[Tensor, "expr pixels"],
     referent: Int[Tensor, "expr"],
 ) -> Float[Tensor, ""]:
-    """Return the sum over one image's expressions; ``referent`` counts from 0."""
+    """Return the sum over one image's expressions; ``referent`` counts from 0.
+
+    Sentences of one referent have the same rivals, so these are summed up once per referent.
+    """
     membership = functional.one_hot(referent).to(logits).T
     means = (membership / membership.sum(dim=1, keepdim=True)) @ logits
-    scores = torch.cat([torch.zeros_like(means[:1]), means]).repeat(len(logits), 1, 1)
-    rows = torch.arange(len(logits), device=logits.device)
-    scores[rows, referent + 1] = logits
+    scores = torch.cat([torch.zeros_like(means[:1]), means])
+    is_own = torch.eye(len(means), len(scores), dtype=torch.bool, device=logits.device).roll(1, 1)
+    rivals = scores.masked_fill(is_own.unsqueeze(-1), -torch.inf).logsumexp(dim=1)
     owner = _find_owner(targets, membership > 0)
-    per_pixel = functional.cross_entropy(
-        scores, owner.expand(len(logits), -1), ignore_index=_LEFT_OUT, reduction="none"
-    )
-    return per_pixel.sum() / (owner != _LEFT_OUT).sum().clamp(min=1)
+    is_known = owner != _LEFT_OUT
+    of_owner = scores.gather(0, owner.clamp(min=0).unsqueeze(0))
+    true_scores = torch.where(owner == 1 + referent.unsqueeze(1), logits, of_owner)
+    per_pixel = torch.logaddexp(rivals[referent], logits) - true_scores
+    return (per_pixel * is_known).sum() / is_known.sum().clamp(min=1)
 
 
 def _find_owner(
