@@ -100,9 +100,10 @@ _NEAR_WORDS = [
 """``right`` in front of these means "directly" ("right behind the tree"), unless it is introduced
 as a place ("on the right behind the tree")."""
 
-_NEAR_PHRASES = (
-    ("in", "front"), ("in", "middle"), ("in", "the", "middle"), ("side", "up"), ("way", "up"),
-)  # fmt: skip
+_UPRIGHT = (("side", "up"), ("way", "up"))
+"""Behind a side: no place where the phrase ends there, whatever introduces it."""
+
+_NEAR_PHRASES = (("in", "front"), ("in", "middle"), ("in", "the", "middle"), *_UPRIGHT)
 
 _INTRODUCTIONS = [
     "on",
@@ -186,12 +187,15 @@ def _ends_with_side(word: str) -> bool:
 
 def _is_no_place(words: Sequence[str], number: int) -> bool:
     """Tell "right behind", "left over" and "only one left" from places; alike for both sides."""
-    if words[number] in ("leftside", "rightside"):
-        return words[number + 1 : number + 2] == ["up"]
-    if words[number] not in ("left", "right"):
+    is_fused = words[number] in ("leftside", "rightside")
+    if not is_fused and words[number] not in ("left", "right"):
         return False
     before = words[number - 1] if number else ""
-    after = tuple(words[number + 1 : number + 4])
+    after = (*(("side",) if is_fused else ()), *words[number + 1 : number + 4])
+    if after[:2] in _UPRIGHT and not "".join(after[2:3]).isalpha():
+        return True
+    if is_fused:
+        return after[:2] in _UPRIGHT and before not in _INTRODUCTIONS
     if after[:1] == ("at",) and before in ("looking", "staring"):
         return True
     if (not after or not after[0].isalpha()) and words[max(number - 2, 0) : number] in (

@@ -71,7 +71,7 @@ class Contest(NamedTuple):
             the others only compete, and keep what they win in the contest that labels them.
         apart: Classes of contests of their own that have nothing in common with the one labelled
             here though they cannot compete in it, since they share objects with its other classes.
-        rests: Compete, too, and are labelled nowhere.
+        rests: Compete, too, together as one class, and are labelled nowhere.
     """
 
     classes: tuple[tuple[int, ...], ...]

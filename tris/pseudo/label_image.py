@@ -42,9 +42,9 @@ def label_image(
 ) -> dict[int, PseudoLabel]:
     """Return the label of every referent that the contests label, by its place.
 
-    A contest of one class is labelled as `label_referent` does, whatever the config says of
-    competition. The labels of different classes of one contest never overlap, nor do those of
-    referents that only compete in it, or are apart from it, with those that it labels: the former
+    A contest of one class without rests is labelled as `label_referent` does, whatever the config
+    says of competition. The labels of different classes of one contest never overlap, nor do those
+    of referents that only compete in it, or are apart from it, with those that it labels: the former
     keep what they won where they were labelled, and of two that are apart the one whose map is
     higher takes a pixel that both claim. In one piece (``components``), a class whose winnings lie
     apart competes again without what lies beside its highest component, twice at most; what it
@@ -90,14 +90,15 @@ class Competition:
     The unary of a class is the softmax over its logit, the others' and the background's, where a
     class's logit is that of the foreground probability which the CRF's unary makes of its map at
     ``foreground_threshold``, and the background's is ``background_logit``: with one class and a
-    background at 0 it is the unary of the ordinary path. The logit of a rest ("the whole, and
-    none of its parts") is the smallest of the whole's and its parts' with their signs turned.
+    background at 0 it is the unary of the ordinary path. Rests are one more class, of any object
+    that only composites speak of: a rest's logit ("the whole, and none of its parts") is the
+    smallest of the whole's and its parts' with their signs turned, the class's that of the highest.
 
     Args:
         response_logits: One map per class.
         image: The photograph; the probabilities have its size.
         config: With ``refiner="threshold"`` the unary is all there is.
-        rests: Further classes: per rest the map of the whole, and which classes are its parts
+        rests: Per rest the map of the whole, and which classes are its parts
             (`tris.pseudo.contest.Rest`).
 
     Source:
@@ -109,6 +110,7 @@ class Competition:
         response_logits: Float[np.ndarray, "classes h w"],
         image: UInt8[np.ndarray, "height width 3"],
         config: LabelConfig,
+        *,
         rests: Sequence[tuple[Float[np.ndarray, "h w"], Sequence[int]]] = (),
     ) -> None:
         height, width = image.shape[:2]
@@ -126,24 +128,19 @@ class Competition:
             log_odds: np.ndarray = np.log(foreground) - np.log1p(-foreground)
             return log_odds
 
-        of_classes = [score(logits) for logits in response_logits]
-        of_rests = [
-            np.minimum.reduce([score(whole), *(-of_classes[part] for part in parts)])
-            for whole, parts in rests
-        ]
         background = np.full(self._working_size, competing.background_logit)
-        scores = [background, *of_classes, *of_rests]
-        self._num_classes = len(of_classes)
-        self._scores = np.stack(scores)
+        self._scores = np.stack([background, *(score(logits) for logits in response_logits)])
+        self._rests = [(score(whole), parts) for whole, parts in rests]
         self._crf = None
         if is_refined:
             shrunk = resize_image(image, self._working_size)
-            self._crf = DenseCrf(shrunk, crf, num_classes=len(scores))
+            num_classes = len(self._scores) + (len(rests) > 0)
+            self._crf = DenseCrf(shrunk, crf, num_classes=num_classes)
 
     def run(
         self, barred: Bool[np.ndarray, "classes height width"] | None = None
-    ) -> Float[np.ndarray, "classes_rests_and_background height width"]:
-        """Return the probabilities of background (first), classes and rests after the common CRF.
+    ) -> Float[np.ndarray, "all_classes height width"]:
+        """Return the probabilities of background, classes and rests (if any) after the common CRF.
 
         Args:
             barred: Where a class's score is to be as low as any can be. Kernels may still win it
@@ -151,9 +148,15 @@ class Competition:
         """
         scores = self._scores.copy()
         if barred is not None:
-            for score, pixels in zip(scores[1 : self._num_classes + 1], barred, strict=True):
+            for score, pixels in zip(scores[1:], barred, strict=True):
                 is_out = resize_map(pixels.astype(np.float32), self._working_size) > 0.5
                 score[is_out] = _LOWEST_SCORE
+        if self._rests:
+            of_rests = [
+                np.minimum.reduce([whole, *(-scores[1 + part] for part in parts)])
+                for whole, parts in self._rests
+            ]
+            scores = np.stack([*scores, np.maximum.reduce(of_rests)])
         energy = _negative_log_softmax(scores)
         if self._crf is None:
             unary: np.ndarray = np.exp(-energy).astype(np.float32)
@@ -176,14 +179,14 @@ def _contest(
     image: UInt8[np.ndarray, "height width 3"],
     contest: Contest,
     config: LabelConfig,
-) -> Float[np.ndarray, "classes_rests_and_background height width"]:
+) -> Float[np.ndarray, "all_classes height width"]:
     """Return the probabilities of the last of as many competitions as it takes."""
     maps = np.stack([_merge(response_logits, members) for members in contest.classes])
     rests = [
         (_merge(response_logits, rest.whole), [contest.classes.index(part) for part in rest.parts])
         for rest in contest.rests
     ]
-    competition = Competition(maps, image, config, rests)
+    competition = Competition(maps, image, config, rests=rests)
     probabilities = competition.run()
     if config.components == "all":
         return probabilities

@@ -55,9 +55,9 @@ class HintInputs(NamedTuple):
                 logits = self.response(batch).response_logits
             maps = resize(response_hints(logits), size)
             hints.append(maps)
-        shares = content_shares(batch).to(batch.images.dtype)
+        shares = content_shares(batch)[batch.image_index]
         if self.has_coordinates:
-            hints.append(coordinates_of_content(size, shares))
+            hints.append(coordinates_of_content(size, shares).to(batch.images.dtype))
         if self.place_words is not None:
             ids, mask = batch.token_ids, batch.token_mask
             hints.append(self.place_words(ids, mask, size=size, maps=maps, shares=shares))

@@ -24,15 +24,15 @@ def response_hints(
     return torch.stack([logits.sigmoid(), (logits - mean) / (deviation + 1e-6)], dim=1)
 
 
-def content_shares(batch: Batch) -> Float[Tensor, "expr 2"]:
-    """Return which part of the network's height and width shows each expression's photograph."""
+def content_shares(batch: Batch) -> Float[Tensor, "images 2"]:
+    """Return which part of the network's height and width shows each photograph, in float32."""
     canvas = batch.content_size.new_tensor(batch.images.shape[-2:])
-    return (batch.content_size / canvas)[batch.image_index]
+    return (batch.content_size / canvas).float()
 
 
 def coordinates_of_content(
-    size: torch.Size | tuple[int, int], shares: Float[Tensor, "expr 2"]
-) -> Float[Tensor, "expr 2 height width"]:
+    size: torch.Size | tuple[int, int], shares: Float[Tensor, "rows 2"]
+) -> Float[Tensor, "rows 2 height width"]:
     """Return x and y of every cell's centre, from -1 to 1 over the photograph, more in the padding.
 
     Args:

@@ -110,7 +110,7 @@ def _cross_entropy_of_image(
     of_owner = scores.gather(0, owner.clamp(min=0).unsqueeze(0))
     true_scores = torch.where(owner == 1 + referent.unsqueeze(1), logits, of_owner)
     per_pixel = torch.logaddexp(rivals[referent], logits) - true_scores
-    return (per_pixel * is_known).sum() / is_known.sum().clamp(min=1)
+    return torch.where(is_known, per_pixel, 0.0).sum() / is_known.sum().clamp(min=1)
 
 
 def _find_owner(

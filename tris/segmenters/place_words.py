@@ -107,7 +107,7 @@ class PlaceWords(nn.Module):
         sentences = features.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         coefficients = self.sentence_layer(sentences).unflatten(1, (self.num_planes, 3))
         if shares is not None:
-            coefficients = _stretch(coefficients, 1 / shares.flip(-1).to(coefficients))
+            coefficients = _stretch(coefficients.float(), 1 / shares.flip(-1)).to(coefficients)
         x_and_y = coordinate_planes(size, like=coefficients)
         basis = torch.cat([x_and_y, torch.ones_like(x_and_y[:1])])
         planes = torch.einsum("epk,khw->ephw", coefficients, basis)

@@ -31,6 +31,8 @@ PLACES = {
     "clockwise, then counter clockwise": "counterclockwise, then clock wise",
     "clockwise at 3 oclock": "counterclockwise at 9 oclock",
     "yellowright rowleft": "yellowleft rowright",
+    "man on the rightside up front": "man on the leftside up front",
+    "back on the right side up high": "back on the left side up high",
 }
 CLOCKS = {
     "slice at 9 oclock": "slice at 3 oclock",
@@ -54,6 +56,8 @@ NO_PLACES = [
     "dog right alongside the truck",
     "bench right where the path ends",
     "cup standing right way up, rightside up",
+    "cup that is the right way up",
+    "the bottle with the right side up",
     "left over pizza",
     "leftover pizza, the brighter one",
     "the only one left",

@@ -122,6 +122,29 @@ def test_the_rest_of_a_composite_takes_nothing_from_the_parts_that_have_sentence
     np.testing.assert_array_equal(labels[0].label, [[1, 0, 0]] * 4)
 
 
+def test_a_part_that_gives_a_piece_back_gives_it_to_the_rest_of_its_composite():
+    one, both, plate = [6, -6, 3, -6], [6, -6, 6, -6], [-6, -6, 1, 6]
+    _, contests = plan([{1}, {1, 2}, {3}])
+    config = replace(PLAIN, components="highest")
+    labels = label_image(maps_of(one, both, plate), GREY[:4, :4], contests, config)
+    np.testing.assert_array_equal(labels[0].label, [[1, 0, 0, 0]] * 4)
+    np.testing.assert_array_equal(labels[2].label, [[0, 0, 0, 1]] * 4)
+
+
+@pytest.mark.parametrize("refiner", ["crf", "threshold"])
+def test_composites_that_speak_of_the_same_object_defend_it_together(refiner):
+    one, both, every = [6, -6, -6, -6], [6, 2, -6, -6], [6, 2, 6, -6]
+    third, stranger = [-6, -6, 6, -6], [-6, 1, -6, 6]
+    _, contests = plan([{1}, {1, 2}, {1, 2, 3}, {3}, {9}])
+    maps = np.repeat(np.repeat(maps_of(one, both, every, third, stranger), 8, 1), 8, 2)
+    photograph = np.kron(np.arange(4) * 60, np.ones((32, 8))).astype(np.uint8)
+    config = replace(COMPETING, refiner=refiner)
+    labels = label_image(maps, np.stack([photograph] * 3, axis=-1), contests, config)
+    columns = np.stack([labels[place].label[:, 4::8].mean(axis=0) for place in range(5)])
+    assert columns[4, 1] < 0.1
+    assert columns[1, 1] > 0.9
+
+
 def test_of_two_composites_that_are_apart_the_higher_map_takes_a_pixel():
     contests = (Contest(((0,),), 1, ((1,),)), Contest(((1,),), 1, ((0,),)))
     labels = label_image(maps_of([4, 2, 1, -4], [2, 4, 1, 1]), GREY[:4, :4], contests, PLAIN)

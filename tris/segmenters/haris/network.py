@@ -28,7 +28,7 @@ from tris.segmenters.haris.config import HarisConfig
 from tris.segmenters.haris.decoder import TokenMaskDecoder
 from tris.segmenters.haris.encoders import ClipImageTower, ClipTextTower
 from tris.segmenters.hint_inputs import HintInputs
-from tris.segmenters.hints import COORDINATE_CHANNELS, coordinate_planes
+from tris.segmenters.hints import COORDINATE_CHANNELS, content_shares, coordinates_of_content
 from tris.segmenters.losses import dice_loss, focal_loss, required_targets
 from tris.segmenters.place_words import build_place_words
 from tris.segmenters.response_input import build_response_input
@@ -90,8 +90,9 @@ class HarisNet(Segmenter):
 
     def forward(self, batch: Batch) -> SegmenterOutput:
         """Return one mask per expression; an image is encoded once for all its expressions."""
+        shares = content_shares(batch)
         levels = [
-            project(features)
+            project(features, shares)
             for project, features in zip(self.levels, self._encode_images(batch), strict=True)
         ]
         with torch.no_grad():
@@ -264,12 +265,19 @@ class LevelProjection(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.linear = nn.Conv2d(channels + COORDINATE_CHANNELS * has_coordinates, dim, 1)
 
-    def forward(self, features: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n dim h w"]:
-        """Return the projected map."""
+    def forward(
+        self, features: Float[Tensor, "n channels h w"], shares: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, "n dim h w"]:
+        """Return the projected map.
+
+        Args:
+            features: A level of the image encoder.
+            shares: Which part of the input shows the photograph (`content_shares`).
+        """
         normed = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         if self.has_coordinates:
-            planes = coordinate_planes(features.shape[-2:], like=normed)
-            normed = torch.cat([normed, planes.expand(len(normed), *planes.shape)], dim=1)
+            planes = coordinates_of_content(features.shape[-2:], shares)
+            normed = torch.cat([normed, planes.to(normed.dtype)], dim=1)
         projected: Tensor = self.linear(normed)
         return projected
 
