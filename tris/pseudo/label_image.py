@@ -44,10 +44,10 @@ def label_image(
 
     A contest of one class without rests is labelled as `label_referent` does, whatever the config
     says of competition. The labels of different classes of one contest never overlap, nor do those
-    of referents that only compete in it, or are apart from it, with those that it labels: the former
-    keep what they won where they were labelled, and of two that are apart the one whose map is
-    higher takes a pixel that both claim. In one piece (``components``), a class whose winnings lie
-    apart competes again without what lies beside its highest component, twice at most; what it
+    of referents that only compete in it, or are apart from it, with those that it labels: the
+    former keep what they won where they were labelled, and of two that are apart the one whose map
+    is higher takes a pixel that both claim. In one piece (``components``), a class whose winnings
+    lie apart competes again without what lies beside its highest component, twice at most; what it
     wins there then, or what others cut off, is background.
 
     Args:

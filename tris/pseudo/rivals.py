@@ -116,7 +116,8 @@ def plan_contests(kinship: Kinship) -> tuple[Contest, ...]:
 
     One contest holds all that are no composites; each composite and each referent that is absent
     has its own. A contest of a single class without rests is none: its label is made in the
-    ordinary way. The rest of a composite competes in the common contest if there is a stranger to win it.
+    ordinary way. The rest of a composite competes in the common contest if there is a stranger to
+    win it.
     """
     groups = _join(kinship.same)
     alone = [g for g in groups if kinship.is_absent[list(g)].any()]
