@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tris.batch import Batch
+from tris.segmenters.haris.network import LevelProjection
 from tris.segmenters.hint_inputs import HintInputs
 from tris.segmenters.hints import coordinate_planes, response_hints
 from tris.segmenters.place_words import PlaceWords
@@ -59,3 +60,12 @@ def test_without_padding_hints_are_those_of_the_canvas_to_the_last_bit():
     planes = words(batch.token_ids, batch.token_mask, size=(3, 4))
     assert torch.equal(hints[0, :2], coordinate_planes((3, 4), like=planes))
     assert torch.equal(hints[:, 2:], planes)
+
+
+def test_a_level_of_haris_has_the_coordinates_of_the_photograph():
+    torch.manual_seed(0)
+    project, features = LevelProjection(4, 6, has_coordinates=True), torch.randn(1, 4, 8, 8)
+    padded = project(features, torch.tensor([[1.0, 0.5]]))
+    alone = project(features[..., :4], torch.ones(1, 2))
+    torch.testing.assert_close(padded[..., :4], alone)
+    assert not torch.allclose(project(features, torch.ones(1, 2))[..., :4], alone)
