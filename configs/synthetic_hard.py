@@ -5,15 +5,15 @@
 more kinds of sentences: "second from the left", "between the star and the ring", "next to the
 larger star". One object of each image always has sentences, the others with a chance of one in
 three: that leaves 50 % of all objects unnamed. Only the validation split is scored; the test split
-was scored once for shortened trainings (`python -m benchmarks.beyond --test`) and may be for one of
-this length by the second command.
+was scored once for shortened trainings (`python -m benchmarks.beyond --test`) and once for two
+seeds of this length, by the second command.
 
 Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2023); everything but
 data and labels, those of later rounds included, as in configs/synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_hard
     make evaluate CONFIG=synthetic_hard ARGS="--data.evaluation-splits val test"
 Cost: as configs/synthetic.py.
-Expected: docs/beyond.md, "Harder scenes", at about half this length; not yet trained at this one.
+Expected: docs/beyond.md, "Harder scenes".
 """
 
 import dataclasses

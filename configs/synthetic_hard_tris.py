@@ -4,7 +4,7 @@ Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2
 configs/synthetic_hard.py, everything else as in configs/synthetic_tris.py.
 Command: make stage1 stage2 CONFIG=synthetic_hard_tris
 Cost: as configs/synthetic_tris.py.
-Expected: docs/beyond.md, "Harder scenes", at half this length.
+Expected: docs/beyond.md, "Harder scenes".
 """
 
 import dataclasses

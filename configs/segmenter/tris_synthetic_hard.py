@@ -4,7 +4,7 @@ Paper: Liu et al., "Referring Image Segmentation Using Text Supervision" (ICCV 2
 network and schedule are those of configs/segmenter/tris_synthetic.py.
 Command: make stage1 stage2 CONFIG=synthetic_hard
 Cost: as configs/segmenter/tris_synthetic.py.
-Expected: docs/beyond.md, "Harder scenes", at about half this length; not yet trained at this one.
+Expected: docs/beyond.md, "Harder scenes".
 """
 
 from configs.segmenter import tris_synthetic
