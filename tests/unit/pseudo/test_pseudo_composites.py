@@ -13,7 +13,7 @@ from tris.data.prepare.grefcoco import read_grefcoco
 from tris.pseudo.contest import CompetitionConfig
 from tris.pseudo.label import LabelConfig
 from tris.pseudo.label_image import label_image
-from tris.pseudo.rivals import find_kinship, plan_contests
+from tris.pseudo.rivals import find_kinship, overlaps, plan_contests
 
 LABELS = LabelConfig(
     normalisation="sigmoid", refiner="threshold", degenerate="keep", competition="image"
@@ -48,10 +48,6 @@ def label_all(referents, maps, contests):
     return [labels[place].label == 1 for place in range(len(referents))]
 
 
-def iou(one, other):
-    return (one & other).sum() / max((one | other).sum(), 1)
-
-
 def test_labels_of_sentences_that_share_no_object_never_overlap(images):
     pairs = 0
     for seed, referents in enumerate(images):
@@ -75,7 +71,7 @@ def test_objects_that_only_sentences_about_several_speak_of_are_won_by_these(ima
         for found, planned in ((with_rest, contests), (without, undefended)):
             claims = label_all(referents, maps, planned)
             found += [
-                iou(claims[place], truth(referents[place]))
+                overlaps(np.stack([claims[place], truth(referents[place])]))[0, 1]
                 for place in np.flatnonzero(kinship.has_rest)
             ]
     assert len(with_rest) > 2
